@@ -1,0 +1,1 @@
+//! Puts a model in a situation and records what it did: world, action grammar, rollout, oracle.

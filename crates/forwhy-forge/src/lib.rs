@@ -1,0 +1,1 @@
+//! Training data: corpora, shape checks, duplicates and contamination.

@@ -1,0 +1,1 @@
+//! Studies: plan, run folder, resume, arms, seeds, comparisons.

@@ -1,0 +1,1 @@
+//! Formats records of a run folder: terminal tables, Markdown, HTML, SVG figures.

@@ -1,0 +1,1 @@
+//! Files that survive: atomic write, locks that name their holder, checksummed segments.

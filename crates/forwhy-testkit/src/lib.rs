@@ -1,0 +1,1 @@
+//! Fixtures for tests: a tiny random model, scripted worlds, redactions.

@@ -1,0 +1,1 @@
+//! Supervised training on rows and documents: batches, schedule, checkpoints, resume.

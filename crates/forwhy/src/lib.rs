@@ -1,0 +1,1 @@
+//! The forwhy command, and a facade that re-exports the libraries.

@@ -1,0 +1,2 @@
+//! The `forwhy` command.
+fn main() {}

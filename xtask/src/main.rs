@@ -1,0 +1,2 @@
+//! Rules of the repository as tests. `cargo xtask test` runs everything.
+fn main() {}
