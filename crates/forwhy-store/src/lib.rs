@@ -1,1 +1,38 @@
-//! Files that survive: atomic write, locks that name their holder, checksummed segments.
+//! Files that survive: what every other crate uses to write.
+//!
+//! - [`atomic`]: a file is there whole or not at all;
+//! - [`lock`]: one process at a time on a folder, and a refused one learns who holds it;
+//! - [`segment`]: append-only records with a checksum each; a torn tail costs one record.
+
+pub mod atomic;
+pub mod lock;
+pub mod segment;
+
+use std::path::{Path, PathBuf};
+
+/// A file operation that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {doing} {path}: {source}", path = path.display())]
+pub struct FileError {
+    /// What was tried, e.g. `write`.
+    pub doing: &'static str,
+    /// Where.
+    pub path: PathBuf,
+    /// What the system said.
+    #[source]
+    pub source: std::io::Error,
+}
+
+impl FileError {
+    /// Whether the disk (or quota) is full: nothing is lost, the run can go on after freeing space.
+    pub fn is_full(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self.source.kind(), StorageFull | QuotaExceeded)
+    }
+}
+
+/// Attaches what was tried and where to an I/O error.
+pub(crate) fn at(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> FileError {
+    let path = path.to_path_buf();
+    move |source| FileError { doing, path, source }
+}
