@@ -11,5 +11,6 @@ pub mod fingerprint;
 pub mod model;
 pub mod outcome;
 pub mod record;
+pub mod results;
 pub mod scripted;
 pub mod seed;
