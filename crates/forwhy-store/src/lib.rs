@@ -36,3 +36,12 @@ pub(crate) fn at(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error
     let path = path.to_path_buf();
     move |source| FileError { doing, path, source }
 }
+
+/// The entries of a folder, sorted by name.
+pub fn list(folder: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let entries = std::fs::read_dir(folder).map_err(at("list", folder))?;
+    let paths = entries.map(|entry| entry.map(|e| e.path())).collect::<Result<Vec<_>, _>>();
+    let mut paths = paths.map_err(at("list", folder))?;
+    paths.sort();
+    Ok(paths)
+}
