@@ -1,1 +1,40 @@
-//! Local models: weights, tokenizer, chat rendering, forward and backward, LoRA, optimiser, sampling and scoring.
+//! Local models: weights, tokenizer, chat rendering, forward and backward, LoRA, optimiser, sampling
+//! and scoring. Explicit f32 forward and backward for the Llama family; no tensor framework.
+//!
+//! The main flow: files give weights and a tokenizer; a [`pack::Pack`] holds token rows and targets;
+//! the model computes losses, gradients or log-probabilities of packs; [`local::LocalModel`] puts it
+//! behind [`forwhy_core::model::Model`].
+
+pub mod buffer;
+pub mod checkpoint;
+pub mod error;
+pub mod generate;
+pub mod gguf;
+pub mod hf;
+pub mod llama;
+pub mod local;
+pub mod optim;
+pub mod pack;
+pub mod profile;
+pub mod pull;
+pub mod quant;
+pub mod render;
+pub mod safetensors;
+pub mod score;
+pub mod shape;
+pub mod tokenizer;
+pub mod trainer;
+pub mod trunk;
+pub mod weights;
+
+mod attention;
+mod decode;
+mod linear;
+mod lora;
+mod ops;
+mod sample;
+mod simd;
+mod threads;
+
+#[cfg(test)]
+mod checks;

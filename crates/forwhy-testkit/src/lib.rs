@@ -1,1 +1,4 @@
-//! Fixtures for tests: a tiny random model, scripted worlds, redactions.
+//! Fixtures for tests: a tiny random model in Hugging Face layout, made by code, so that whole studies
+//! run offline in seconds.
+
+pub mod tiny_model;

@@ -1,0 +1,131 @@
+//! One token for each of several sequences, over their caches of keys and values.
+//!
+//! A cache row of a block is `[k heads | v heads]`, as it stands in a row of q, k, v. A sequence reads
+//! the rows of its prompt, which sequences with the same prompt share, then its own.
+
+use rayon::prelude::*;
+
+use crate::llama::Llama;
+use crate::llama::forward::add_bias;
+use crate::ops::rope::Turn;
+use crate::ops::{norm, rope, swiglu};
+use crate::profile::{Part, span};
+use crate::shape::Shape;
+use crate::simd::{dot, exp_sum, fma, max, multiversion};
+
+/// Cached rows, by block: `[t, 2kd]` each.
+pub(crate) struct Cache(Vec<Vec<f32>>);
+
+impl Cache {
+    pub(crate) fn new(shape: &Shape) -> Self {
+        Cache(vec![Vec::new(); shape.layers])
+    }
+
+    /// Adds the keys and values of rows of q, k, v of block `block`.
+    pub(crate) fn push(&mut self, shape: &Shape, block: usize, qkv: &[f32]) {
+        for row in qkv.chunks_exact(shape.qkv_width()) {
+            self.0[block].extend_from_slice(&row[shape.attention_width()..]);
+        }
+    }
+}
+
+/// A sequence in the middle of being written.
+pub(crate) struct Cursor<'a> {
+    /// The last token, not yet in the cache.
+    pub(crate) id: u32,
+    /// Its position.
+    pub(crate) position: u32,
+    /// The prompt's rows.
+    pub(crate) prompt: &'a Cache,
+    /// Rows of the tokens after it.
+    pub(crate) own: &'a mut Cache,
+}
+
+/// Logits[b,v] of the next token of each sequence; the caches grow by one row.
+pub(crate) fn step(model: &mut Llama, cursors: &mut [Cursor]) -> Vec<f32> {
+    let Llama { shape, plan, weights: w, table, .. } = model;
+    let (b, h) = (cursors.len(), shape.hidden);
+    let positions: Vec<u32> = cursors.iter().map(|c| c.position).collect();
+    table.reach(positions.iter().max().map_or(0, |p| *p as usize + 1));
+    let mut stream = Vec::with_capacity(b * h);
+    for cursor in cursors.iter() {
+        stream.extend_from_slice(&w[plan.embed.at + cursor.id as usize * h..][..h]);
+    }
+    let (mut normed, mut inv) = (vec![0f32; b * h], vec![0f32; b]);
+    let (mut qkv, mut att) =
+        (vec![0f32; b * shape.qkv_width()], vec![0f32; b * shape.attention_width()]);
+    let (mut gate_up, mut act) = (vec![0f32; b * 2 * shape.mlp], vec![0f32; b * shape.mlp]);
+    for (index, block) in plan.blocks.iter().enumerate() {
+        norm::forward(&stream, &w[block.norm1.clone()], shape.rms_eps, &mut normed, &mut inv);
+        span(Part::LinearFwd, || block.qkv.fwd_few(w, &normed, &mut qkv, false));
+        if let Some(bias) = &block.qkv_bias {
+            add_bias(&mut qkv, &w[bias.clone()]);
+        }
+        rope::turn(table, &positions, &mut qkv, shape.heads + shape.kv_heads, Turn::Forward);
+        span(Part::Attention, || attend(shape, index, cursors, &qkv, &mut att));
+        span(Part::LinearFwd, || block.o.fwd_few(w, &att, &mut stream, true));
+        norm::forward(&stream, &w[block.norm2.clone()], shape.rms_eps, &mut normed, &mut inv);
+        span(Part::LinearFwd, || block.gate_up.fwd_few(w, &normed, &mut gate_up, false));
+        swiglu::forward(&gate_up, &mut act, shape.mlp);
+        span(Part::LinearFwd, || block.down.fwd_few(w, &act, &mut stream, true));
+    }
+    norm::forward(&stream, &w[plan.norm.clone()], shape.rms_eps, &mut normed, &mut inv);
+    let mut logits = vec![0f32; b * shape.vocab];
+    span(Part::Head, || plan.head.fwd_few(w, &normed, &mut logits, false));
+    logits
+}
+
+/// Puts k and v of the new rows into the caches, then att[b,nd] from qkv[b, (n+2k)d].
+fn attend(shape: &Shape, block: usize, cursors: &mut [Cursor], qkv: &[f32], att: &mut [f32]) {
+    let rows = att.par_chunks_mut(shape.attention_width()).zip(qkv.par_chunks(shape.qkv_width()));
+    rows.zip(cursors.par_iter_mut()).for_each(|((att, qkv), cursor)| {
+        cursor.own.push(shape, block, qkv);
+        let parts = [&cursor.prompt.0[block][..], &cursor.own.0[block][..]];
+        let share = shape.heads / shape.kv_heads;
+        for (head, out) in att.chunks_exact_mut(shape.head_dim).enumerate() {
+            let q = &qkv[head * shape.head_dim..][..shape.head_dim];
+            let width = 2 * shape.kv_heads * shape.head_dim;
+            one_head(q, parts, width, head / share * shape.head_dim, out);
+        }
+    });
+}
+
+multiversion! {
+    /// out[d] = softmax(q k) v over the cached rows (`width` long) of `parts`; k stands at `k_at` of a
+    /// row, v half a row behind it.
+    fn one_head(q: &[f32], parts: [&[f32]; 2], width: usize, k_at: usize, out: &mut [f32]) = one_head_body
+}
+
+#[inline(always)]
+fn one_head_body<const FMA: bool>(
+    q: &[f32],
+    parts: [&[f32]; 2],
+    width: usize,
+    k_at: usize,
+    out: &mut [f32],
+) {
+    let (d, v_at) = (q.len(), k_at + width / 2);
+    let scale = 1.0 / (d as f32).sqrt();
+    // plain loops: a closure inside an iterator's own functions would miss the wide instructions
+    let mut p = vec![0f32; (parts[0].len() + parts[1].len()) / width];
+    let mut scores = p.iter_mut();
+    for part in parts {
+        for (row, score) in part.chunks_exact(width).zip(&mut scores) {
+            *score = dot::<FMA>(q, &row[k_at..k_at + d]);
+        }
+    }
+    let most = max(&p) * scale;
+    let sum = exp_sum::<FMA>(&mut p, scale, most);
+    out.fill(0.0);
+    let mut shares = p.iter();
+    for part in parts {
+        for (row, p) in part.chunks_exact(width).zip(&mut shares) {
+            for (out, v) in out.iter_mut().zip(&row[v_at..v_at + d]) {
+                *out = fma::<FMA>(*p, *v, *out);
+            }
+        }
+    }
+    for out in out {
+        *out /= sum;
+    }
+}

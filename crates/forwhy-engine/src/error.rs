@@ -1,0 +1,42 @@
+//! What can go wrong in a computation, in words that say what to do.
+
+use crate::shape::ShapeError;
+
+/// A computation that was refused or failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// The model's sizes cannot be run.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// A pack that breaks a rule of [`crate::pack`].
+    #[error("bad pack: {0}")]
+    Pack(String),
+    /// More positions than the model has.
+    #[error("{tokens} tokens do not fit into the model's {limit}; shorten the text")]
+    TooLong {
+        /// Tokens asked for.
+        tokens: usize,
+        /// The model's limit.
+        limit: usize,
+    },
+    /// A number that is infinite or not a number.
+    #[error("{what} is not finite; lower the learning rate or check the weights")]
+    NotFinite {
+        /// Which number.
+        what: String,
+    },
+    /// A training setting out of range.
+    #[error("training settings: {0}")]
+    Config(String),
+    /// A state, tensor or cache that belongs to another model or scope.
+    #[error("mismatch: {0}")]
+    Mismatch(String),
+    /// The threads could not be started.
+    #[error("cannot start {threads} threads: {reason}")]
+    Threads {
+        /// How many were asked for.
+        threads: usize,
+        /// The system's words.
+        reason: String,
+    },
+}

@@ -1,0 +1,277 @@
+//! Sampling replies for several prompts at once.
+//!
+//! 1. Each distinct prompt is computed once; its last row gives the first token's logits.
+//! 2. Each job draws from its own random stream, named by its seed.
+//! 3. Jobs that go on are decoded together ([`crate::decode`]); those that ended drop out.
+
+use std::collections::BTreeMap;
+
+use forwhy_core::model::{Ended, Sampling};
+use forwhy_core::seed::Stream;
+use rayon::prelude::*;
+
+use crate::decode::{self, Cache, Cursor};
+use crate::error::EngineError;
+use crate::llama::Llama;
+use crate::pack::Pack;
+use crate::profile::{Part, span};
+use crate::sample::{Choice, choose};
+
+/// Rows of prompts computed in one pass.
+const PREFILL_ROWS: usize = 1024;
+
+/// One reply to write.
+#[derive(Clone, Debug)]
+pub struct Job<'a> {
+    /// Token ids so far; not empty.
+    pub prompt: &'a [u32],
+    /// How to sample; its `stop` texts are the caller's business.
+    pub sampling: &'a Sampling,
+}
+
+/// A reply, in tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written {
+    /// The sampled tokens, without the end token.
+    pub ids: Vec<u32>,
+    /// Log-probability at temperature 1 of each sampled token, the end token's last.
+    pub logprobs: Vec<f32>,
+    /// `Complete` by the end token or by `stop`, else `Truncated`.
+    pub ended: Ended,
+}
+
+/// A job under way.
+struct Writing<'a> {
+    job: &'a Job<'a>,
+    prompt: usize,
+    stream: Stream,
+    own: Cache,
+    written: Written,
+    done: bool,
+}
+
+impl Llama {
+    /// Writes a reply for each job. A reply ends with the token `end`, when `stop(job, ids)` says so
+    /// after a token, or after `max_tokens`.
+    pub fn generate(
+        &mut self,
+        jobs: &[Job],
+        end: u32,
+        stop: &(dyn Fn(usize, &[u32]) -> bool + Sync),
+    ) -> Result<Vec<Written>, EngineError> {
+        for job in jobs {
+            let tokens = job.prompt.len() + job.sampling.max_tokens;
+            if tokens > self.shape.max_positions {
+                return Err(EngineError::TooLong { tokens, limit: self.shape.max_positions });
+            }
+        }
+        let mut prompts: BTreeMap<&[u32], usize> = BTreeMap::new();
+        jobs.iter().for_each(|job| {
+            let next = prompts.len();
+            prompts.entry(job.prompt).or_insert(next);
+        });
+        let mut ordered: Vec<&[u32]> = vec![&[]; prompts.len()];
+        prompts.iter().for_each(|(ids, at)| ordered[*at] = ids);
+        self.check_prompts(&ordered)?;
+        let written = self.in_pool(|model| model.write(jobs, &prompts, &ordered, end, stop))?;
+        Ok(written.into_iter().map(|w| w.written).collect())
+    }
+
+    fn check_prompts(&self, prompts: &[&[u32]]) -> Result<(), EngineError> {
+        prompts.iter().try_for_each(|ids| {
+            let mut pack = Pack::new();
+            pack.push_segment(ids.to_vec(), None);
+            pack.resolve(&self.shape).map(|_| ())
+        })
+    }
+
+    fn write<'a>(
+        &mut self,
+        jobs: &'a [Job<'a>],
+        index: &BTreeMap<&[u32], usize>,
+        prompts: &[&[u32]],
+        end: u32,
+        stop: &(dyn Fn(usize, &[u32]) -> bool + Sync),
+    ) -> Result<Vec<Writing<'a>>, EngineError> {
+        let (caches, first) = self.read_prompts(prompts)?;
+        let start = |job: &'a Job<'a>| Writing {
+            job,
+            prompt: index[job.prompt],
+            stream: Stream::from_number(job.sampling.seed),
+            own: Cache::new(&self.shape),
+            written: Written { ids: Vec::new(), logprobs: Vec::new(), ended: Ended::Truncated },
+            done: job.sampling.max_tokens == 0,
+        };
+        let mut all: Vec<Writing> = jobs.iter().map(start).collect();
+        let mut logits: Vec<f32> =
+            all.iter().filter(|w| !w.done).flat_map(|w| first[w.prompt].iter().copied()).collect();
+        loop {
+            check_finite(&logits)?;
+            let vocab = self.shape.vocab;
+            let open = all.par_iter_mut().enumerate().filter(|(_, w)| !w.done).collect::<Vec<_>>();
+            let drawn = open.into_par_iter().zip(logits.par_chunks(vocab));
+            span(Part::Sampling, || {
+                drawn.for_each(|((i, writing), logits)| writing.take(i, logits, end, stop));
+            });
+            let mut cursors: Vec<Cursor> =
+                all.iter_mut().filter(|w| !w.done).map(|w| w.cursor(&caches)).collect();
+            if cursors.is_empty() {
+                return Ok(all);
+            }
+            logits = decode::step(self, &mut cursors);
+        }
+    }
+
+    /// Caches of the prompts, and the logits behind each.
+    fn read_prompts(
+        &mut self,
+        prompts: &[&[u32]],
+    ) -> Result<(Vec<Cache>, Vec<Vec<f32>>), EngineError> {
+        let shape = self.shape.clone();
+        let (mut caches, mut logits) = (Vec::new(), Vec::new());
+        let mut rest = prompts;
+        while let Some((one, _)) = rest.split_first() {
+            let mut total = one.len();
+            let more = rest[1..].iter().take_while(|ids| {
+                total += ids.len();
+                total <= PREFILL_ROWS
+            });
+            let (now, later) = rest.split_at(1 + more.count());
+            rest = later;
+            let mut pack = Pack::new();
+            now.iter().for_each(|ids| {
+                pack.push_segment(ids.to_vec(), None);
+            });
+            let rows = pack.resolve(&shape)?;
+            let from = caches.len();
+            caches.extend(now.iter().map(|_| Cache::new(&shape)));
+            let last: Vec<usize> = rows.spans.iter().map(|s| s.rows.end - 1).collect();
+            let width = shape.qkv_width();
+            logits.extend(self.prefill(&rows, &last, &mut |block, qkv| {
+                for (cache, span) in caches[from..].iter_mut().zip(&rows.spans) {
+                    cache.push(&shape, block, &qkv[span.rows.start * width..span.rows.end * width]);
+                }
+            }));
+        }
+        Ok((caches, logits))
+    }
+}
+
+impl Writing<'_> {
+    /// Draws the next token and sees whether the reply ends.
+    fn take(
+        &mut self,
+        index: usize,
+        logits: &[f32],
+        end: u32,
+        stop: &(dyn Fn(usize, &[u32]) -> bool + Sync),
+    ) {
+        let Choice { id, logprob } = choose(logits, self.job.sampling, &mut self.stream);
+        self.written.logprobs.push(logprob);
+        if id != end {
+            self.written.ids.push(id);
+        }
+        if id == end || stop(index, &self.written.ids) {
+            self.written.ended = Ended::Complete;
+            self.done = true;
+        }
+        self.done |= self.written.logprobs.len() == self.job.sampling.max_tokens;
+    }
+
+    fn cursor<'c>(&'c mut self, caches: &'c [Cache]) -> Cursor<'c> {
+        let id = self.written.ids.last().copied();
+        Cursor {
+            id: id.unwrap_or_else(|| unreachable!("an open job has drawn a token")),
+            position: (self.job.prompt.len() + self.written.ids.len() - 1) as u32,
+            prompt: &caches[self.prompt],
+            own: &mut self.own,
+        }
+    }
+}
+
+fn check_finite(logits: &[f32]) -> Result<(), EngineError> {
+    match logits.iter().all(|x| x.is_finite()) {
+        true => Ok(()),
+        false => Err(EngineError::NotFinite { what: "a logit".into() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checks::tiny_shape;
+
+    const END: u32 = 3;
+
+    fn model() -> Llama {
+        let mut model = Llama::random(tiny_shape(), 7, 1).unwrap();
+        model.weights.iter_mut().for_each(|w| *w *= 3.0);
+        model
+    }
+
+    fn prompts() -> [Vec<u32>; 3] {
+        [vec![5; 7], (10..150).collect(), vec![9]]
+    }
+
+    fn write(model: &mut Llama, jobs: &[Job]) -> Vec<Written> {
+        model.generate(jobs, END, &|_, _| false).unwrap()
+    }
+
+    #[test]
+    fn cached_decoding_gives_the_log_probabilities_of_a_plain_pass() {
+        let mut model = model();
+        let sampling = Sampling { max_tokens: 20, seed: 4, ..Sampling::default() };
+        for prompt in prompts() {
+            let job = Job { prompt: &prompt, sampling: &sampling };
+            let written = write(&mut model, &[job]).remove(0);
+            let mut ids = [&prompt[..], &written.ids].concat();
+            if written.ended == Ended::Complete {
+                ids.push(END);
+            }
+            let mut pack = Pack::new();
+            let trained: Vec<bool> = (0..ids.len()).map(|i| i >= prompt.len()).collect();
+            pack.push_sequence(&ids, &trained);
+            let plain = model.logprobs(&[pack]).unwrap().remove(0);
+            assert_eq!(plain.len(), written.logprobs.len());
+            let worst = plain.iter().zip(&written.logprobs).map(|(a, b)| (a - b).abs());
+            assert!(worst.fold(0f32, f32::max) < 1e-4);
+        }
+    }
+
+    #[test]
+    fn a_reply_does_not_depend_on_its_batch_mates_and_follows_its_seed() {
+        let (mut model, prompts) = (model(), prompts());
+        let with_seed = |seed| Sampling { max_tokens: 12, seed, ..Sampling::default() };
+        let (one, two) = (with_seed(1), with_seed(2));
+        let job = |prompt: usize, sampling| Job { prompt: &prompts[prompt], sampling };
+        let jobs = [job(0, &one), job(1, &one), job(1, &two), job(2, &two), job(1, &one)];
+        let together = write(&mut model, &jobs);
+        for (job, reply) in jobs.iter().zip(&together) {
+            assert_eq!(write(&mut model, std::slice::from_ref(job))[0].ids, reply.ids);
+        }
+        assert_eq!(together[1], together[4]);
+        assert_ne!(together[1].ids, together[2].ids);
+    }
+
+    #[test]
+    fn replies_end_by_token_by_stop_or_by_limit() {
+        let mut model = model();
+        let sampling = Sampling { max_tokens: 400, ..Sampling::default() };
+        let job = Job { prompt: &[5, 6], sampling: &sampling };
+        let by_token = write(&mut model, std::slice::from_ref(&job)).remove(0);
+        assert_eq!(by_token.ended, Ended::Complete, "1 of 160 tokens ends it");
+        assert!(!by_token.ids.contains(&END));
+        assert_eq!(by_token.logprobs.len(), by_token.ids.len() + 1);
+        let stop = |_: usize, ids: &[u32]| ids.len() == 2;
+        let by_stop = model.generate(std::slice::from_ref(&job), END, &stop).unwrap().remove(0);
+        assert_eq!((by_stop.ended, by_stop.ids.len()), (Ended::Complete, 2));
+        let short = Sampling { max_tokens: 2, ..Sampling::default() };
+        let cut = write(&mut model, &[Job { prompt: &[5, 6], sampling: &short }]).remove(0);
+        assert_eq!((cut.ended, cut.ids.len()), (Ended::Truncated, 2));
+        let long = Sampling { max_tokens: 1023, ..Sampling::default() };
+        let job = Job { prompt: &[5, 6], sampling: &long };
+        assert!(model.generate(&[job], END, &stop).is_err(), "1025 of 1024 positions");
+        let empty = Job { prompt: &[], sampling: &short };
+        assert!(model.generate(&[empty], END, &stop).is_err());
+    }
+}

@@ -1,0 +1,102 @@
+//! Backward pass of one block, and of the trained blocks of a pack.
+
+use super::Llama;
+use super::forward::Frame;
+use super::gradient::Gradient;
+use super::plan::Block;
+use super::space::{Saved, Scratch};
+use crate::attention::{self, Attention};
+use crate::lora::Site;
+use crate::ops::rope::Turn;
+use crate::ops::{norm, rope, swiglu};
+use crate::pack::Rows;
+use crate::profile::{Part, span};
+
+/// dx[r,h], the gradient behind a block, becomes the gradient before it.
+fn block_backward(
+    frame: Frame,
+    (index, block): (usize, &Block),
+    saved: &mut Saved,
+    scratch: &mut Scratch,
+    dx: &mut [f32],
+    g: &mut Gradient,
+) {
+    mlp_backward(frame, (index, block), saved, scratch, dx, g);
+    attention_backward(frame, (index, block), saved, scratch, dx, g);
+}
+
+/// dx is the gradient of the block's output and, through the residual, also of `mid`.
+fn mlp_backward(
+    frame: Frame,
+    (index, block): (usize, &Block),
+    saved: &mut Saved,
+    scratch: &mut Scratch,
+    dx: &mut [f32],
+    g: &mut Gradient,
+) {
+    let (Frame { shape, w, .. }, r) = (frame, frame.r());
+    let (h, f) = (shape.hidden, shape.mlp);
+    let (act, gate_up) = (&mut scratch.act[..r * f], &mut saved.gate_up[..r * 2 * f]);
+    span(Part::LinearDx, || block.down.dx(w, dx, act));
+    span(Part::Swiglu, || swiglu::backward(gate_up, act, f));
+    span(Part::LinearDw, || g.linear((index, Site::Down), block.down, dx, act));
+    let kept =
+        norm::Kept { x: &saved.mid[..r * h], w: &w[block.norm2.clone()], inv: &saved.inv2[..r] };
+    let (normed, dnormed) = (&mut scratch.normed[..r * h], &mut scratch.dnormed[..r * h]);
+    span(Part::Norm, || norm::again(kept.x, kept.w, kept.inv, normed));
+    span(Part::LinearDx, || block.gate_up.dx(w, gate_up, dnormed));
+    span(Part::LinearDw, || g.linear((index, Site::GateUp), block.gate_up, gate_up, normed));
+    span(Part::Norm, || norm::backward(kept, dnormed, dx, g.vector(block.norm2.clone())));
+}
+
+fn attention_backward(
+    frame: Frame,
+    (index, block): (usize, &Block),
+    saved: &mut Saved,
+    scratch: &mut Scratch,
+    dx: &mut [f32],
+    g: &mut Gradient,
+) {
+    let (Frame { shape, w, rows, table }, r) = (frame, frame.r());
+    let h = shape.hidden;
+    let att = &saved.att[..r * shape.attention_width()];
+    let datt = &mut scratch.dnormed[..att.len()];
+    span(Part::LinearDx, || block.o.dx(w, dx, datt));
+    span(Part::LinearDw, || g.linear((index, Site::O), block.o, dx, att));
+    let dqkv = &mut scratch.dqkv[..r * shape.qkv_width()];
+    let kept = attention::Kept {
+        qkv: &saved.qkv[..r * shape.qkv_width()],
+        out: att,
+        lse: &saved.lse[..r * shape.heads],
+    };
+    span(Part::AttentionBwd, || Attention::new(shape).backward(rows, kept, datt, dqkv));
+    let turned = shape.heads + shape.kv_heads;
+    span(Part::Rope, || rope::turn(table, &rows.positions, dqkv, turned, Turn::Backward));
+    if let Some(db) = block.qkv_bias.clone().and_then(|bias| g.vector(bias)) {
+        for row in dqkv.chunks_exact(db.len()) {
+            db.iter_mut().zip(row).for_each(|(a, b)| *a += b);
+        }
+    }
+    let kept =
+        norm::Kept { x: &saved.input[..r * h], w: &w[block.norm1.clone()], inv: &saved.inv1[..r] };
+    let (normed, dnormed) = (&mut scratch.normed[..r * h], &mut scratch.dnormed[..r * h]);
+    span(Part::Norm, || norm::again(kept.x, kept.w, kept.inv, normed));
+    span(Part::LinearDx, || block.qkv.dx(w, dqkv, dnormed));
+    span(Part::LinearDw, || g.linear((index, Site::Qkv), block.qkv, dqkv, normed));
+    span(Part::Norm, || norm::backward(kept, dnormed, dx, g.vector(block.norm1.clone())));
+}
+
+impl Llama {
+    /// Gradients of the blocks from `first` on, after `blocks_forward` and `head_gradient`.
+    pub(super) fn blocks_backward(&mut self, rows: &Rows, first: usize, g: &mut Gradient) {
+        let Llama { shape, plan, weights, space, table, .. } = self;
+        let frame = Frame { shape, w: weights, rows, table };
+        let dx = &mut space.dstream[..frame.r() * shape.hidden];
+        let blocks = plan.blocks.iter().enumerate().skip(first).zip(&mut space.kept);
+        for ((index, block), saved) in blocks.rev() {
+            block_backward(frame, (index, block), saved, &mut space.scratch, dx, g);
+        }
+        let tied = shape.tied_head;
+        span(Part::Embedding, || g.embedding(plan.embed, &rows.ids, dx, !tied));
+    }
+}

@@ -1,0 +1,325 @@
+//! A local model behind [`forwhy_core::model::Model`]: chats in, texts and log-probabilities out.
+//!
+//! 1. `load` reads weights into the flat buffer and keeps the tokenizer.
+//! 2. `generate` and `score` render chats, compute in batches and give each request its own answer or
+//!    error.
+//! 3. `with_llama` lends the model to a trainer; `export_scope` and `import_scope` move trained
+//!    tensors out and in.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use forwhy_core::chat::Message;
+use forwhy_core::model::{
+    BoxFuture, Capabilities, Continuation, GenerateRequest, Identity, Model, ModelError, Reply,
+    Sampling, Score, ScoreRequest, Usage,
+};
+
+use crate::buffer::Buf;
+use crate::error::EngineError;
+use crate::generate::{Job, Written};
+use crate::llama::{Llama, NamedTensor, Scope};
+use crate::pack::Pack;
+use crate::score::Branches;
+use crate::shape::{Layout, Shape};
+use crate::tokenizer::{ChatTokenizer, TokenizerError};
+use crate::trunk::TrunkCache;
+use crate::weights::{ModelFiles, WeightError, load_into};
+
+/// Replies decoded together.
+const BATCH: usize = 32;
+/// Tokens of plain text computed as one sequence.
+const TEXT_WINDOW: usize = 1024;
+
+/// A model on this machine.
+pub struct LocalModel {
+    name: String,
+    base: String,
+    tokenizer: ChatTokenizer,
+    state: Mutex<State>,
+}
+
+struct State {
+    llama: Llama,
+    /// None: the weights may have changed since it was computed.
+    revision: Option<String>,
+}
+
+/// Why a local model cannot be loaded or asked.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// Its files.
+    #[error(transparent)]
+    Weights(#[from] WeightError),
+    /// A computation.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A chat that cannot be rendered.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// Nothing to measure.
+    #[error("nothing to measure: {0}")]
+    Empty(String),
+}
+
+impl LocalModel {
+    /// Reads a model's weights; it will compute with `threads` threads.
+    pub fn load(files: ModelFiles, threads: usize) -> Result<Self, LocalError> {
+        let shape = files.source.shape().clone();
+        shape.validate().map_err(EngineError::Shape)?;
+        if files.tokenizer.vocab_size() > shape.vocab {
+            let (tokens, rows) = (files.tokenizer.vocab_size(), shape.vocab);
+            let what = format!("the tokenizer has {tokens} tokens, the embedding {rows} rows");
+            return Err(EngineError::Mismatch(what).into());
+        }
+        let layout = Layout::new(&shape);
+        let mut weights = Buf::zeroed(layout.len());
+        load_into(&*files.source, &layout, &mut weights)?;
+        let llama = Llama::new(shape, weights, threads)?;
+        let base = files.source.hash();
+        let state = Mutex::new(State { llama, revision: Some(base.clone()) });
+        Ok(LocalModel { name: files.name, base, tokenizer: files.tokenizer, state })
+    }
+
+    /// Its tokenizer.
+    pub fn tokenizer(&self) -> &ChatTokenizer {
+        &self.tokenizer
+    }
+
+    /// Its sizes.
+    pub fn shape(&self) -> Shape {
+        self.lock().llama.shape().clone()
+    }
+
+    /// Threads that it computes with.
+    pub fn threads(&self) -> usize {
+        self.lock().llama.threads()
+    }
+
+    /// Hash of the files that it was loaded from.
+    pub fn base_hash(&self) -> &str {
+        &self.base
+    }
+
+    /// Lends the model, e.g. to a [`crate::trainer::Trainer`]; its revision is computed anew after.
+    pub fn with_llama<T>(&self, work: impl FnOnce(&mut Llama) -> T) -> T {
+        let mut state = self.lock();
+        state.revision = None;
+        work(&mut state.llama)
+    }
+
+    /// The tensors that training in `scope` changes.
+    pub fn export_scope(&self, scope: Scope) -> Result<Vec<NamedTensor>, EngineError> {
+        self.lock().llama.export_scope(scope)
+    }
+
+    /// Puts back what `export_scope` gave. Adapters of another kind are taken off.
+    pub fn import_scope(&self, scope: Scope, tensors: &[NamedTensor]) -> Result<(), EngineError> {
+        self.with_llama(|llama| llama.import_scope(scope, tensors))
+    }
+
+    /// Uses `cache` from now on; see [`Llama::set_trunk_cache`].
+    pub fn set_trunk_cache(&self, cache: Option<Arc<TrunkCache>>) -> Result<(), EngineError> {
+        self.lock().llama.set_trunk_cache(cache)
+    }
+
+    /// log p over the vocabulary, rows of v, at each token that the assistant writes in the chats.
+    pub fn token_distributions(&self, chats: &[Vec<Message>]) -> Result<Vec<Vec<f32>>, LocalError> {
+        let mut result = Vec::new();
+        for chat in chats {
+            let rendered = self.tokenizer.chat(chat, false)?;
+            let mut pack = Pack::new();
+            pack.push_sequence(&rendered.ids, &rendered.trained);
+            if pack.targets().is_empty() {
+                return Err(LocalError::Empty("a chat without an assistant's turn".into()));
+            }
+            result.extend(self.lock().llama.distributions(&pack)?);
+        }
+        Ok(result)
+    }
+
+    /// Sum of nats over the tokens of a plain text, and how many were predicted. Long texts are cut
+    /// into windows of 1024 tokens, whose first tokens are not predicted.
+    pub fn perplexity(&self, text: &str) -> Result<(f64, usize), LocalError> {
+        let ids = self.tokenizer.encode(text);
+        let mut state = self.lock();
+        let window = TEXT_WINDOW.min(state.llama.shape().max_positions);
+        let (mut nats, mut tokens) = (0.0, 0);
+        for ids in ids.chunks(window).filter(|ids| ids.len() > 1) {
+            let mut pack = Pack::new();
+            pack.push_sequence(ids, &vec![true; ids.len()]);
+            let logprobs = state.llama.logprobs(&[pack])?.concat();
+            nats -= logprobs.iter().map(|x| f64::from(*x)).sum::<f64>();
+            tokens += logprobs.len();
+        }
+        match tokens {
+            0 => Err(LocalError::Empty("the text has fewer than two tokens".into())),
+            _ => Ok((nats, tokens)),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // a panic inside a computation leaves at worst stale activations, which are overwritten
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, ModelError> {
+        let rendered = self.tokenizer.chat(messages, true);
+        rendered.map(|r| r.ids).map_err(|e| ModelError::BadRequest(e.to_string()))
+    }
+
+    fn write_all(&self, requests: &[GenerateRequest]) -> Vec<Result<Reply, ModelError>> {
+        let planned: Vec<_> = requests.iter().map(|request| self.plan(request)).collect();
+        let ready: Vec<&Planned> = planned.iter().flatten().collect();
+        let mut replies = ready.chunks(BATCH).flat_map(|batch| self.write_batch(batch));
+        let mut next = || replies.next().unwrap_or_else(|| unreachable!("a reply for each plan"));
+        planned
+            .iter()
+            .map(|plan| plan.as_ref().map_err(Clone::clone).and_then(|_| next()))
+            .collect()
+    }
+
+    fn plan(&self, request: &GenerateRequest) -> Result<Planned, ModelError> {
+        check_sampling(&request.sampling)?;
+        let prompt = self.prompt(&request.messages)?;
+        let limit = self.lock().llama.shape().max_positions;
+        if prompt.len() >= limit {
+            return Err(ModelError::TooLong { tokens: prompt.len(), limit });
+        }
+        let mut effective = request.sampling.clone();
+        effective.max_tokens = effective.max_tokens.min(limit - prompt.len());
+        Ok(Planned { prompt, effective })
+    }
+
+    fn write_batch(&self, batch: &[&Planned]) -> Vec<Result<Reply, ModelError>> {
+        let jobs: Vec<Job> =
+            batch.iter().map(|p| Job { prompt: &p.prompt, sampling: &p.effective }).collect();
+        let stops = |index: usize, ids: &[u32]| {
+            let stop = &batch[index].effective.stop;
+            !stop.is_empty() && cut(&self.tokenizer.decode(ids), stop).is_some()
+        };
+        let end = self.tokenizer.end_of_turn();
+        let written = self.lock().llama.generate(&jobs, end, &stops);
+        match written {
+            Ok(written) => {
+                batch.iter().zip(written).map(|(plan, w)| Ok(self.reply(plan, w))).collect()
+            }
+            Err(e) => batch.iter().map(|_| Err(failed(&e))).collect(),
+        }
+    }
+
+    fn reply(&self, plan: &Planned, written: Written) -> Reply {
+        let mut text = self.tokenizer.decode(&written.ids);
+        if let Some(at) = cut(&text, &plan.effective.stop) {
+            text.truncate(at);
+        }
+        let usage = Usage {
+            prompt_tokens: plan.prompt.len() as u64,
+            completion_tokens: written.logprobs.len() as u64,
+        };
+        let logprobs = plan.effective.logprobs.then_some(written.logprobs);
+        let effective = plan.effective.clone();
+        Reply { text, ended: written.ended, usage, logprobs, effective }
+    }
+
+    fn score_all(&self, requests: &[ScoreRequest]) -> Vec<Result<Vec<Score>, ModelError>> {
+        let planned: Vec<_> = requests.iter().map(|request| self.branches(request)).collect();
+        let ready: Vec<Branches> = planned.iter().flatten().cloned().collect();
+        let scored = self.lock().llama.score(&ready);
+        let mut scores = match scored {
+            Ok(scores) => scores.into_iter(),
+            Err(e) => return planned.into_iter().map(|p| p.and(Err(failed(&e)))).collect(),
+        };
+        let mut next = || scores.next().unwrap_or_else(|| unreachable!("scores for each plan"));
+        let scores = |all: Vec<Vec<f32>>| all.into_iter().map(|logprobs| Score { logprobs });
+        planned.into_iter().map(|plan| plan.map(|_| scores(next()).collect())).collect()
+    }
+
+    fn branches(&self, request: &ScoreRequest) -> Result<Branches, ModelError> {
+        let bad = |what: &str| Err(ModelError::BadRequest(what.into()));
+        if request.continuations.is_empty() {
+            return bad("nothing to score: no continuation");
+        }
+        if request.continuations.iter().any(|c| c.text.is_empty()) {
+            return bad("a continuation with an empty text");
+        }
+        let prompt = self.prompt(&request.messages)?;
+        let ends = request.continuations.iter().map(|c| self.end(c)).collect();
+        let branches = Branches { prompt, ends };
+        branches.check(&self.lock().llama).map_err(|e| failed(&e))?;
+        Ok(branches)
+    }
+
+    /// Ids of prefix, text and end of turn; how many belong to the prefix.
+    fn end(&self, continuation: &Continuation) -> (Vec<u32>, usize) {
+        let mut ids = self.tokenizer.encode(&continuation.prefix);
+        let given = ids.len();
+        ids.extend(self.tokenizer.encode(&continuation.text));
+        ids.push(self.tokenizer.end_of_turn());
+        (ids, given)
+    }
+}
+
+/// A request that can be computed.
+struct Planned {
+    prompt: Vec<u32>,
+    effective: Sampling,
+}
+
+impl Model for LocalModel {
+    fn identity(&self) -> Identity {
+        let mut state = self.lock();
+        let State { llama, revision } = &mut *state;
+        let revision = revision.get_or_insert_with(|| format!("weights:{}", llama.weights_hash()));
+        Identity { name: self.name.clone(), revision: revision.clone() }
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { score: true, logprobs: true, seed: true }
+    }
+
+    fn generate<'a>(
+        &'a self,
+        requests: &'a [GenerateRequest],
+    ) -> BoxFuture<'a, Vec<Result<Reply, ModelError>>> {
+        Box::pin(async move { self.write_all(requests) })
+    }
+
+    fn score<'a>(
+        &'a self,
+        requests: &'a [ScoreRequest],
+    ) -> BoxFuture<'a, Vec<Result<Vec<Score>, ModelError>>> {
+        Box::pin(async move { self.score_all(requests) })
+    }
+}
+
+/// Where the first stop text begins.
+fn cut(text: &str, stop: &[String]) -> Option<usize> {
+    stop.iter().filter(|s| !s.is_empty()).filter_map(|s| text.find(s.as_str())).min()
+}
+
+fn failed(error: &EngineError) -> ModelError {
+    match error {
+        EngineError::TooLong { tokens, limit } => {
+            ModelError::TooLong { tokens: *tokens, limit: *limit }
+        }
+        other => ModelError::Failed(other.to_string()),
+    }
+}
+
+fn check_sampling(s: &Sampling) -> Result<(), ModelError> {
+    let bad = |what: String| Err(ModelError::BadRequest(what));
+    if !(s.temperature.is_finite() && s.temperature >= 0.0) {
+        return bad(format!("temperature = {}: expected 0 or more", s.temperature));
+    }
+    if !(s.top_p > 0.0 && s.top_p <= 1.0) {
+        return bad(format!("top_p = {}: expected above 0, at most 1", s.top_p));
+    }
+    match s.max_tokens {
+        0 => bad("max_tokens = 0: expected at least 1".into()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[path = "local_tests.rs"]
+mod tests;

@@ -1,0 +1,144 @@
+//! The local model, from files to replies, on the tiny random model.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use forwhy_core::chat::Message;
+use forwhy_core::model::{
+    Continuation, Ended, GenerateRequest, Model, ModelError, Sampling, ScoreRequest,
+};
+use forwhy_testkit::tiny_model::tiny_model_dir;
+
+use super::LocalModel;
+use crate::llama::Scope;
+use crate::pack::Pack;
+use crate::trainer::{TrainConfig, Trainer};
+use crate::weights;
+
+fn model() -> LocalModel {
+    let dir = tempfile::tempdir().unwrap();
+    tiny_model_dir(dir.path(), 1).unwrap();
+    LocalModel::load(weights::open(dir.path()).unwrap(), 1).unwrap()
+}
+
+/// The futures of a local model are ready at once.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("a local model waits for nobody"),
+    }
+}
+
+fn request(text: &str, sampling: Sampling) -> GenerateRequest {
+    GenerateRequest { messages: vec![Message::user(text)], sampling }
+}
+
+fn score(model: &LocalModel, prefix: &str, text: &str) -> Vec<f32> {
+    let continuation = Continuation { prefix: prefix.into(), text: text.into() };
+    let request =
+        ScoreRequest { messages: vec![Message::user("Hi")], continuations: vec![continuation] };
+    now(model.score(&[request])).remove(0).unwrap().remove(0).logprobs
+}
+
+#[test]
+fn each_request_gets_its_own_reply_or_error() {
+    let model = model();
+    let sampling = Sampling { max_tokens: 5, logprobs: true, ..Sampling::default() };
+    let bad = Sampling { top_p: 0.0, ..sampling.clone() };
+    let requests = [
+        request("a", sampling.clone()),
+        request("b", bad),
+        request(&"x".repeat(5000), sampling.clone()),
+        request("c", Sampling { max_tokens: 9999, ..sampling }),
+    ];
+    let replies = now(model.generate(&requests));
+    let first = replies[0].as_ref().unwrap();
+    assert_eq!(first.logprobs.as_ref().unwrap().len() as u64, first.usage.completion_tokens);
+    assert!(matches!(&replies[1], Err(ModelError::BadRequest(why)) if why.contains("top_p")));
+    assert!(matches!(replies[2], Err(ModelError::TooLong { limit: 4096, .. })));
+    let last = replies[3].as_ref().unwrap();
+    assert!(last.effective.max_tokens < 4096, "what was really used is said");
+}
+
+#[test]
+fn a_stop_text_ends_the_reply_and_is_not_part_of_it() {
+    let model = model();
+    let sampling = Sampling { max_tokens: 60, seed: 3, ..Sampling::default() };
+    let free = now(model.generate(&[request("a", sampling.clone())])).remove(0).unwrap();
+    let stop: String = free.text.chars().skip(10).take(1).collect();
+    let sampling = Sampling { stop: vec![stop.clone()], ..sampling };
+    let reply = now(model.generate(&[request("a", sampling)])).remove(0).unwrap();
+    assert_eq!(reply.ended, Ended::Complete);
+    assert_eq!(reply.text, free.text[..free.text.find(&stop).unwrap()]);
+}
+
+#[test]
+fn a_score_covers_text_and_end_token_but_not_the_prefix() {
+    let model = model();
+    let whole = score(&model, "", "ab cd");
+    assert_eq!(whole.len(), 6, "five bytes and the end of turn");
+    let tail = score(&model, "ab", " cd");
+    assert_eq!(tail.len(), 4);
+    let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+    assert!(close(&whole[2..], &tail));
+    let smuggled = score(&model, "", "<|im_end|>");
+    assert_eq!(smuggled.len(), 11, "control text in a continuation is plain text");
+}
+
+#[test]
+fn fault_40_empty_scores_and_texts_are_errors() {
+    let model = model();
+    let none = ScoreRequest { messages: vec![Message::user("Hi")], continuations: vec![] };
+    let empty = Continuation { prefix: "a".into(), text: String::new() };
+    let blank = ScoreRequest { continuations: vec![empty], ..none.clone() };
+    for answer in now(model.score(&[none, blank])) {
+        assert!(matches!(answer, Err(ModelError::BadRequest(_))));
+    }
+    assert!(model.perplexity("").is_err());
+    assert!(model.token_distributions(&[vec![Message::user("a")]]).is_err());
+}
+
+#[test]
+fn training_changes_revision_and_scores_and_import_brings_both_back() {
+    let model = model();
+    assert_eq!(model.identity().revision, model.base_hash());
+    let (before, start) = (score(&model, "", "yes"), model.export_scope(Scope::Top(1)).unwrap());
+    let chat = [Message::user("Hi"), Message::assistant("yes")];
+    let rendered = model.tokenizer().chat(&chat, false).unwrap();
+    let mut pack = Pack::new();
+    pack.push_sequence(&rendered.ids, &rendered.trained);
+    let scope = Scope::Top(1);
+    model.with_llama(|llama| {
+        let config = TrainConfig { scope, learning_rate: 1e-2, ..TrainConfig::default() };
+        let mut trainer = Trainer::new(llama, config).unwrap();
+        (0..5).for_each(|_| {
+            trainer.step(std::slice::from_ref(&pack)).unwrap();
+        });
+    });
+    let after = score(&model, "", "yes");
+    assert!(after.iter().sum::<f32>() > before.iter().sum::<f32>() + 1.0);
+    let trained = model.identity();
+    assert!(trained.revision.starts_with("weights:"));
+    let tensors = model.export_scope(scope).unwrap();
+    model.import_scope(scope, &start).unwrap();
+    assert_eq!(score(&model, "", "yes"), before);
+    model.import_scope(scope, &tensors).unwrap();
+    assert_eq!(model.identity(), trained);
+}
+
+#[test]
+fn distributions_and_perplexity_agree_with_scores() {
+    let model = model();
+    let chat = vec![Message::user("Hi"), Message::assistant("yes")];
+    let rows = model.token_distributions(std::slice::from_ref(&chat)).unwrap();
+    let ids =
+        [&b"yes"[..].iter().map(|b| usize::from(*b)).collect::<Vec<_>>()[..], &[258]].concat();
+    let picked: Vec<f32> = rows.iter().zip(ids).map(|(row, id)| row[id]).collect();
+    let want = score(&model, "", "yes");
+    assert_eq!(picked.len(), want.len());
+    assert!(picked.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-5));
+    let (nats, tokens) = model.perplexity("Some plain text.").unwrap();
+    assert_eq!(tokens, 15);
+    assert!((3.0..9.0).contains(&(nats / 15.0)), "{nats}");
+}
