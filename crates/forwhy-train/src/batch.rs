@@ -1,0 +1,226 @@
+//! From rows to steps: what the model sees, in which order, and which tokens carry loss.
+//!
+//! 1. Rows with the same prompt form a *group*: the prompt is computed once, its answers are
+//!    children of it (see [`forwhy_engine::pack`]).
+//! 2. A named stream shuffles the groups; they are taken until the token budget is full. What does
+//!    not fit any more is skipped, so that arms end within one small group of the same total. A
+//!    corpus smaller than the budget is shuffled anew for another epoch.
+//! 3. Groups are packed into steps of about `batch_tokens`.
+//!
+//! The mask is ours: exactly the assistant's content and end-of-turn tokens (or all tokens of a
+//! document) are targets. A corpus without any target is refused.
+
+use std::collections::HashMap;
+
+use forwhy_core::chat::{Message, Role};
+use forwhy_core::record::Row;
+use forwhy_core::seed;
+use forwhy_engine::pack::Pack;
+use forwhy_engine::tokenizer::{ChatTokenizer, Rendered, TokenizerError};
+
+/// Rows that share one prompt, as tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// Ids of the rows.
+    pub rows: Vec<String>,
+    /// The shared prompt; `trained` marks earlier assistant turns of a single row.
+    prompt: Rendered,
+    /// One answer a row, all trained; empty for documents and for chats with several answers, which
+    /// stand in `prompt` whole.
+    answers: Vec<Vec<u32>>,
+}
+
+impl Group {
+    /// Tokens that the model reads.
+    pub fn tokens(&self) -> usize {
+        self.prompt.ids.len() + self.answers.iter().map(Vec::len).sum::<usize>()
+    }
+
+    /// Tokens that carry loss.
+    pub fn loss_tokens(&self) -> usize {
+        // The first token of a sequence has nothing that could predict it.
+        let inside = self.prompt.trained.iter().skip(1).filter(|t| **t).count();
+        inside + self.answers.iter().map(Vec::len).sum::<usize>()
+    }
+
+    fn push_to(&self, pack: &mut Pack) {
+        if self.answers.is_empty() {
+            return pack.push_sequence(&self.prompt.ids, &self.prompt.trained);
+        }
+        let prompt = pack.push_segment(self.prompt.ids.clone(), None);
+        self.answers.iter().for_each(|answer| pack.push_continuation(prompt, answer, 0));
+    }
+}
+
+/// Why rows cannot be trained on.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// The chat template or tokenizer refused a row.
+    #[error("row {row}: {source}")]
+    Tokens {
+        /// Id of the row.
+        row: String,
+        /// Why.
+        #[source]
+        source: TokenizerError,
+    },
+    /// A row is longer than the model can read.
+    #[error("row {row} has {tokens} tokens, the model reads at most {limit}")]
+    TooLong {
+        /// Id of the row.
+        row: String,
+        /// Its length.
+        tokens: usize,
+        /// The model's limit.
+        limit: usize,
+    },
+    /// Nothing would be learned.
+    #[error(
+        "the mask is empty: none of {rows} rows has a token that the model has to produce; \
+         training on them would change nothing"
+    )]
+    EmptyMask {
+        /// How many rows there are.
+        rows: usize,
+    },
+    /// The budget is smaller than the smallest group.
+    #[error("a budget of {budget} tokens is too small: the shortest row has {shortest}")]
+    BudgetTooSmall {
+        /// Tokens asked for.
+        budget: usize,
+        /// Tokens of the shortest group.
+        shortest: usize,
+    },
+}
+
+/// Tokenises rows and groups those with the same prompt, in the order of their first row.
+pub fn groups(
+    rows: &[Row],
+    tokenizer: &ChatTokenizer,
+    max_positions: usize,
+) -> Result<Vec<Group>, DataError> {
+    let mut by_prompt: HashMap<&[Message], usize> = HashMap::new();
+    let mut groups: Vec<Group> = Vec::new();
+    for row in rows {
+        let (prompt, answer) = split(row, tokenizer)
+            .map_err(|source| DataError::Tokens { row: row.id.clone(), source })?;
+        let tokens = prompt.ids.len() + answer.as_ref().map_or(0, Vec::len);
+        if tokens > max_positions {
+            let (row, limit) = (row.id.clone(), max_positions);
+            return Err(DataError::TooLong { row, tokens, limit });
+        }
+        let Some(answer) = answer else {
+            groups.push(Group { rows: vec![row.id.clone()], prompt, answers: Vec::new() });
+            continue;
+        };
+        let key = &row.messages[..row.messages.len() - 1];
+        let index = *by_prompt.entry(key).or_insert_with(|| {
+            groups.push(Group { rows: Vec::new(), prompt, answers: Vec::new() });
+            groups.len() - 1
+        });
+        groups[index].rows.push(row.id.clone());
+        groups[index].answers.push(answer);
+    }
+    if groups.iter().all(|g| g.loss_tokens() == 0) {
+        return Err(DataError::EmptyMask { rows: rows.len() });
+    }
+    Ok(groups)
+}
+
+/// The prompt of a row, and its answer if that can be split off: a chat with one assistant turn.
+fn split(
+    row: &Row,
+    tokenizer: &ChatTokenizer,
+) -> Result<(Rendered, Option<Vec<u32>>), TokenizerError> {
+    if let Some(text) = &row.text {
+        return Ok((tokenizer.document(text), None));
+    }
+    let mut whole = tokenizer.chat(&row.messages, false)?;
+    // What a template writes behind the last end-of-turn token is never produced nor read.
+    let end = whole.trained.iter().rposition(|t| *t).map_or(whole.ids.len(), |i| i + 1);
+    whole.ids.truncate(end);
+    whole.trained.truncate(end);
+    let answers = row.messages.iter().filter(|m| m.role == Role::Assistant).count();
+    if answers != 1 {
+        return Ok((whole, None));
+    }
+    let begin = whole.trained.iter().position(|t| *t).unwrap_or(end);
+    let answer = whole.ids.split_off(begin);
+    whole.trained.truncate(begin);
+    Ok((whole, Some(answer)))
+}
+
+/// A training run's data, ready.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// One pack a step.
+    pub steps: Vec<Pack>,
+    /// Ids of the rows in the order in which they are seen.
+    pub rows: Vec<String>,
+    /// Tokens seen, prompts included, over all epochs.
+    pub tokens: u64,
+    /// Tokens with loss, over all epochs.
+    pub loss_tokens: u64,
+    /// Passes over the corpus; below 1 if the budget did not take all of it.
+    pub epochs: f64,
+}
+
+/// Chooses groups up to `budget` tokens in the order that `stream` names, and packs them.
+pub fn prepare(
+    groups: &[Group],
+    budget: usize,
+    batch_tokens: usize,
+    stream: &[&str],
+) -> Result<Prepared, DataError> {
+    let shortest = groups.iter().map(Group::tokens).min().unwrap_or(0);
+    if shortest == 0 || budget < shortest {
+        return Err(DataError::BudgetTooSmall { budget, shortest });
+    }
+    let chosen = choose(groups, budget, stream);
+    let count = |f: fn(&Group) -> usize| chosen.iter().map(|g| f(g) as u64).sum();
+    let rows: Vec<String> = chosen.iter().flat_map(|g| g.rows.iter().cloned()).collect();
+    let all: usize = groups.iter().map(|g| g.rows.len()).sum();
+    Ok(Prepared {
+        steps: pack(&chosen, batch_tokens),
+        epochs: rows.len() as f64 / all as f64,
+        rows,
+        tokens: count(Group::tokens),
+        loss_tokens: count(Group::loss_tokens),
+    })
+}
+
+fn choose<'a>(groups: &'a [Group], budget: usize, stream: &[&str]) -> Vec<&'a Group> {
+    let mut chosen = Vec::new();
+    let mut left = budget;
+    for epoch in 0.. {
+        let mut order: Vec<&Group> = groups.iter().collect();
+        let epoch = epoch.to_string();
+        seed::stream(&[stream, &["epoch", &epoch]].concat()).shuffle(&mut order);
+        let before = chosen.len();
+        for group in order {
+            if group.tokens() <= left {
+                left -= group.tokens();
+                chosen.push(group);
+            }
+        }
+        if chosen.len() - before < groups.len() {
+            break;
+        }
+    }
+    chosen
+}
+
+fn pack(groups: &[&Group], batch_tokens: usize) -> Vec<Pack> {
+    let mut steps = Vec::new();
+    let mut current = Pack::new();
+    for group in groups {
+        group.push_to(&mut current);
+        if current.rows() >= batch_tokens {
+            steps.push(std::mem::take(&mut current));
+        }
+    }
+    if current.rows() > 0 {
+        steps.push(current);
+    }
+    steps
+}
