@@ -1,0 +1,37 @@
+//! The real clocks.
+
+use std::time::{Instant, SystemTime};
+
+use forwhy_lab::outside::Clock;
+use rustix::time::{ClockId, clock_gettime};
+
+/// The system's clocks.
+pub(crate) struct SystemClock {
+    start: Instant,
+}
+
+impl SystemClock {
+    /// Starts counting now.
+    pub(crate) fn new() -> Self {
+        SystemClock { start: Instant::now() }
+    }
+}
+
+impl Clock for SystemClock {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "this is the clock that others get as a parameter"
+    )]
+    fn now(&self) -> String {
+        humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
+    }
+
+    fn cpu_secs(&self) -> f64 {
+        let time = clock_gettime(ClockId::ProcessCPUTime);
+        time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+    }
+
+    fn wall_secs(&self) -> f64 {
+        self.start.elapsed().as_secs_f64()
+    }
+}

@@ -1,0 +1,102 @@
+//! The commands: one file each. This one holds the arguments, the dispatch and the exit codes.
+
+mod curate;
+mod doctor;
+mod eval;
+mod model;
+mod plan;
+mod power;
+mod report;
+mod run;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Write down a constitution, measure a model where doing right is costly, teach it, and show with
+/// honest statistics what helped.
+#[derive(Debug, Parser)]
+#[command(name = "forwhy", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a study: measure, teach in several ways, measure again, report. Goes on where it stopped.
+    Run(run::Arguments),
+    /// What a study would do: units, tokens, time. Changes nothing.
+    Plan(plan::Arguments),
+    /// Write the report of a run folder again, from its results.
+    Report(report::Arguments),
+    /// The start model: fetch, list, inspect, export.
+    #[command(subcommand)]
+    Model(model::Command),
+    /// Look at training data: shapes, repetitions, names, traces of the evaluation.
+    #[command(subcommand)]
+    Curate(curate::Command),
+    /// Evaluations: agreement of the oracle with hand labels.
+    #[command(subcommand)]
+    Eval(eval::Command),
+    /// Samples needed to tell two rates apart.
+    Power(power::Arguments),
+    /// What this machine is, and what forwhy would use of it.
+    Doctor,
+}
+
+/// Runs the chosen command.
+pub(crate) fn dispatch(arguments: &Arguments) -> Result<()> {
+    match &arguments.command {
+        Command::Run(arguments) => run::run(arguments),
+        Command::Plan(arguments) => plan::run(arguments),
+        Command::Report(arguments) => report::run(arguments),
+        Command::Model(command) => model::run(command),
+        Command::Curate(command) => curate::run(command),
+        Command::Eval(command) => eval::run(command),
+        Command::Power(arguments) => power::run(arguments),
+        Command::Doctor => doctor::run(),
+    }
+}
+
+/// Marks an error as caused by the user's input: nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[error("the input is at fault, nothing was changed")]
+pub(crate) struct UserFault;
+
+/// Marks the error of a step that only reads the user's input.
+pub(crate) fn input<T, E: Into<anyhow::Error>>(result: Result<T, E>) -> Result<T> {
+    result.map_err(|e| e.into().context(UserFault))
+}
+
+/// Prints an error with its causes and gives the exit code.
+#[allow(clippy::print_stderr, reason = "errors go to stderr here and nowhere else")]
+pub(crate) fn explain(error: &anyhow::Error) -> ExitCode {
+    use forwhy_lab::outside::Stopped;
+    if error.chain().any(|e| e.is::<Stopped>()) {
+        eprintln!("{Stopped}");
+        return ExitCode::from(130);
+    }
+    let user = error.downcast_ref::<UserFault>().is_some();
+    let causes: Vec<String> =
+        error.chain().skip(usize::from(user)).map(ToString::to_string).collect();
+    eprintln!("error: {}", causes.join(": "));
+    let full = error.chain().filter_map(|e| e.downcast_ref::<forwhy_store::FileError>());
+    if full.into_iter().any(forwhy_store::FileError::is_full) {
+        eprintln!(
+            "The disk is full. Nothing that was finished is lost: free some space, and the same command goes on."
+        );
+    }
+    ExitCode::from(if user { 2 } else { 1 })
+}
+
+/// Writes to stdout. A reader that went away is no error.
+pub(crate) fn print(text: &str) -> Result<()> {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
