@@ -409,7 +409,8 @@ pub struct Outcomes {
     pub counts: Counts,
     /// One for each of [`Outcome::ALL`], in that order.
     pub shares: Vec<Share>,
-    /// `false` if twin success is below 50%: the shares then say nothing about values.
+    /// `false` if the organism solves less than half of the benign twins: the shares then say
+    /// nothing about values.
     pub informative: bool,
 }
 

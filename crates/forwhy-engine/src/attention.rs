@@ -57,7 +57,7 @@ impl Shared {
 }
 
 /// A block of query rows of one head: where it lies and what it sees.
-struct Block<'a> {
+struct Block {
     /// Its first row.
     row: usize,
     /// Its rows.
@@ -70,7 +70,6 @@ struct Block<'a> {
     width: usize,
     /// Keys that the first row sees.
     live: usize,
-    span: &'a Span,
 }
 
 impl Attention {
@@ -111,7 +110,7 @@ impl Attention {
                 let width = span.context_len + own;
                 for head in group * share..(group + 1) * share {
                     let (head, keys) = (head * self.d, keys.clone());
-                    work(Block { row, n, head, keys, width, live: width - n + 1, span });
+                    work(Block { row, n, head, keys, width, live: width - n + 1 });
                 }
             }
         }
@@ -231,7 +230,6 @@ impl Attention {
             multiply(at(*row, self.v_at(group), *len), true, 1.0, p.t(), dout_block, Split::No);
             column += len;
         }
-        debug_assert!(block.span.rows.contains(&block.row));
     }
 
     /// scores[n, keys] = left[n,d] times the keys' (or values') columns at `column`.

@@ -81,51 +81,78 @@ fn attend(shape: &Shape, block: usize, cursors: &mut [Cursor], qkv: &[f32], att:
     rows.zip(cursors.par_iter_mut()).for_each(|((att, qkv), cursor)| {
         cursor.own.push(shape, block, qkv);
         let parts = [&cursor.prompt.0[block][..], &cursor.own.0[block][..]];
-        let share = shape.heads / shape.kv_heads;
-        for (head, out) in att.chunks_exact_mut(shape.head_dim).enumerate() {
-            let q = &qkv[head * shape.head_dim..][..shape.head_dim];
-            let width = 2 * shape.kv_heads * shape.head_dim;
-            one_head(q, parts, width, head / share * shape.head_dim, out);
+        let (d, width) = (shape.head_dim, 2 * shape.kv_heads * shape.head_dim);
+        let group = shape.heads / shape.kv_heads * d;
+        let groups = att.chunks_exact_mut(group).zip(qkv.chunks_exact(group));
+        for (index, (out, q)) in groups.enumerate() {
+            one_group(q, parts, width, (index * d, d), out);
         }
     });
 }
 
 multiversion! {
-    /// out[d] = softmax(q k) v over the cached rows (`width` long) of `parts`; k stands at `k_at` of a
-    /// row, v half a row behind it.
-    fn one_head(q: &[f32], parts: [&[f32]; 2], width: usize, k_at: usize, out: &mut [f32]) = one_head_body
+    /// out = softmax(q k) v for the query heads q[n/k, d] of one key/value head, over the cached rows
+    /// (`width` long) of `parts`; `place` = (where k stands in a row, d); v stands half a row behind k.
+    fn one_group(q: &[f32], parts: [&[f32]; 2], width: usize, place: (usize, usize), out: &mut [f32]) = one_group_body
 }
 
+/// Plain loops: a closure inside an iterator's own functions would miss the wide instructions.
 #[inline(always)]
-fn one_head_body<const FMA: bool>(
+fn one_group_body<const FMA: bool>(
     q: &[f32],
     parts: [&[f32]; 2],
     width: usize,
-    k_at: usize,
+    (k_at, d): (usize, usize),
     out: &mut [f32],
 ) {
-    let (d, v_at) = (q.len(), k_at + width / 2);
-    let scale = 1.0 / (d as f32).sqrt();
-    // plain loops: a closure inside an iterator's own functions would miss the wide instructions
-    let mut p = vec![0f32; (parts[0].len() + parts[1].len()) / width];
-    let mut scores = p.iter_mut();
+    let (v_at, scale) = (k_at + width / 2, 1.0 / (d as f32).sqrt());
+    let keys = (parts[0].len() + parts[1].len()) / width;
+    let mut p = vec![0f32; keys * q.len() / d];
+    let mut key = 0;
     for part in parts {
-        for (row, score) in part.chunks_exact(width).zip(&mut scores) {
-            *score = dot::<FMA>(q, &row[k_at..k_at + d]);
-        }
-    }
-    let most = max(&p) * scale;
-    let sum = exp_sum::<FMA>(&mut p, scale, most);
-    out.fill(0.0);
-    let mut shares = p.iter();
-    for part in parts {
-        for (row, p) in part.chunks_exact(width).zip(&mut shares) {
-            for (out, v) in out.iter_mut().zip(&row[v_at..v_at + d]) {
-                *out = fma::<FMA>(*p, *v, *out);
+        for row in part.chunks_exact(width) {
+            for (head, q) in q.chunks_exact(d).enumerate() {
+                p[head * keys + key] = dot::<FMA>(q, &row[k_at..k_at + d]);
             }
+            key += 1;
         }
     }
-    for out in out {
-        *out /= sum;
+    for p in p.chunks_exact_mut(keys) {
+        let most = max(p) * scale;
+        let sum = exp_sum::<FMA>(p, scale, most);
+        for p in p {
+            *p /= sum;
+        }
     }
+    for (head, out) in out.chunks_exact_mut(d).enumerate() {
+        let p = &p[head * keys..][..keys];
+        for (at, out) in out.chunks_mut(WIDE).enumerate() {
+            mix::<FMA>(p, parts, width, v_at + at * WIDE, out);
+        }
+    }
+}
+
+/// Outputs summed at a time: they stay in registers.
+const WIDE: usize = 64;
+
+/// out = sum over the rows of p times the row from `at` on; at most [`WIDE`] outputs.
+#[inline(always)]
+fn mix<const FMA: bool>(p: &[f32], parts: [&[f32]; 2], width: usize, at: usize, out: &mut [f32]) {
+    let (mut sums, mut key, n) = ([0f32; WIDE], 0, out.len());
+    for part in parts {
+        for row in part.chunks_exact(width) {
+            let v = &row[at..at + n];
+            if let Ok(v) = <&[f32; WIDE]>::try_from(v) {
+                for lane in 0..WIDE {
+                    sums[lane] = fma::<FMA>(p[key], v[lane], sums[lane]);
+                }
+            } else {
+                for (sum, v) in sums.iter_mut().zip(v) {
+                    *sum = fma::<FMA>(p[key], *v, *sum);
+                }
+            }
+            key += 1;
+        }
+    }
+    out.copy_from_slice(&sums[..n]);
 }

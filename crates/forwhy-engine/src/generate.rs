@@ -20,6 +20,9 @@ use crate::sample::{Choice, choose};
 /// Rows of prompts computed in one pass.
 const PREFILL_ROWS: usize = 1024;
 
+/// Shorter common beginnings of prompts are not worth a segment of their own.
+const SHARED_AT_LEAST: usize = 8;
+
 /// One reply to write.
 #[derive(Clone, Debug)]
 pub struct Job<'a> {
@@ -42,6 +45,8 @@ pub struct Written {
 
 /// A job under way.
 struct Writing<'a> {
+    /// Place of the job in the request.
+    index: usize,
     job: &'a Job<'a>,
     prompt: usize,
     stream: Stream,
@@ -88,34 +93,38 @@ impl Llama {
     fn write<'a>(
         &mut self,
         jobs: &'a [Job<'a>],
-        index: &BTreeMap<&[u32], usize>,
+        places: &BTreeMap<&[u32], usize>,
         prompts: &[&[u32]],
         end: u32,
         stop: &(dyn Fn(usize, &[u32]) -> bool + Sync),
     ) -> Result<Vec<Writing<'a>>, EngineError> {
         let (caches, first) = self.read_prompts(prompts)?;
-        let start = |job: &'a Job<'a>| Writing {
+        let start = |(index, job): (usize, &'a Job<'a>)| Writing {
+            index,
             job,
-            prompt: index[job.prompt],
+            prompt: places[job.prompt],
             stream: Stream::from_number(job.sampling.seed),
             own: Cache::new(&self.shape),
             written: Written { ids: Vec::new(), logprobs: Vec::new(), ended: Ended::Truncated },
             done: job.sampling.max_tokens == 0,
         };
-        let mut all: Vec<Writing> = jobs.iter().map(start).collect();
+        let mut all: Vec<Writing> = jobs.iter().enumerate().map(start).collect();
+        // jobs with the same prompt side by side: its cache is read while it is near
+        all.sort_by_key(|w| (w.prompt, w.index));
         let mut logits: Vec<f32> =
             all.iter().filter(|w| !w.done).flat_map(|w| first[w.prompt].iter().copied()).collect();
         loop {
             check_finite(&logits)?;
             let vocab = self.shape.vocab;
-            let open = all.par_iter_mut().enumerate().filter(|(_, w)| !w.done).collect::<Vec<_>>();
+            let open: Vec<_> = all.iter_mut().filter(|w| !w.done).collect();
             let drawn = open.into_par_iter().zip(logits.par_chunks(vocab));
             span(Part::Sampling, || {
-                drawn.for_each(|((i, writing), logits)| writing.take(i, logits, end, stop));
+                drawn.for_each(|(writing, logits)| writing.take(logits, end, stop));
             });
             let mut cursors: Vec<Cursor> =
                 all.iter_mut().filter(|w| !w.done).map(|w| w.cursor(&caches)).collect();
             if cursors.is_empty() {
+                all.sort_by_key(|w| w.index);
                 return Ok(all);
             }
             logits = decode::step(self, &mut cursors);
@@ -138,18 +147,24 @@ impl Llama {
             });
             let (now, later) = rest.split_at(1 + more.count());
             rest = later;
+            let shared = shared_start(now);
             let mut pack = Pack::new();
+            let root = (shared > 0).then(|| pack.push_segment(now[0][..shared].to_vec(), None));
             now.iter().for_each(|ids| {
-                pack.push_segment(ids.to_vec(), None);
+                pack.push_segment(ids[shared..].to_vec(), root);
             });
             let rows = pack.resolve(&shape)?;
+            let (common, own) = rows.spans.split_at(usize::from(shared > 0));
             let from = caches.len();
             caches.extend(now.iter().map(|_| Cache::new(&shape)));
-            let last: Vec<usize> = rows.spans.iter().map(|s| s.rows.end - 1).collect();
+            let last: Vec<usize> = own.iter().map(|s| s.rows.end - 1).collect();
             let width = shape.qkv_width();
             logits.extend(self.prefill(&rows, &last, &mut |block, qkv| {
-                for (cache, span) in caches[from..].iter_mut().zip(&rows.spans) {
-                    cache.push(&shape, block, &qkv[span.rows.start * width..span.rows.end * width]);
+                for (cache, span) in caches[from..].iter_mut().zip(own) {
+                    for span in common.iter().chain([span]) {
+                        let rows = span.rows.start * width..span.rows.end * width;
+                        cache.push(&shape, block, &qkv[rows]);
+                    }
                 }
             }));
         }
@@ -157,21 +172,26 @@ impl Llama {
     }
 }
 
+/// Tokens that all prompts begin with, leaving at least one to each: computed once for all. 0 if
+/// there are too few to be worth a segment.
+fn shared_start(prompts: &[&[u32]]) -> usize {
+    let Some((first, others)) = prompts.split_first() else { return 0 };
+    let same = |ids: &&[u32]| first.iter().zip(ids.iter()).take_while(|(a, b)| a == b).count();
+    let shared = others.iter().map(same).min().unwrap_or(0);
+    let shortest = prompts.iter().map(|ids| ids.len()).min().unwrap_or(0);
+    let shared = shared.min(shortest.saturating_sub(1));
+    if shared < SHARED_AT_LEAST { 0 } else { shared }
+}
+
 impl Writing<'_> {
     /// Draws the next token and sees whether the reply ends.
-    fn take(
-        &mut self,
-        index: usize,
-        logits: &[f32],
-        end: u32,
-        stop: &(dyn Fn(usize, &[u32]) -> bool + Sync),
-    ) {
+    fn take(&mut self, logits: &[f32], end: u32, stop: &(dyn Fn(usize, &[u32]) -> bool + Sync)) {
         let Choice { id, logprob } = choose(logits, self.job.sampling, &mut self.stream);
         self.written.logprobs.push(logprob);
         if id != end {
             self.written.ids.push(id);
         }
-        if id == end || stop(index, &self.written.ids) {
+        if id == end || stop(self.index, &self.written.ids) {
             self.written.ended = Ended::Complete;
             self.done = true;
         }
@@ -235,6 +255,27 @@ mod tests {
             assert_eq!(plain.len(), written.logprobs.len());
             let worst = plain.iter().zip(&written.logprobs).map(|(a, b)| (a - b).abs());
             assert!(worst.fold(0f32, f32::max) < 1e-4);
+        }
+    }
+
+    #[test]
+    fn prompts_with_a_common_start_are_read_as_if_alone() {
+        let mut model = model();
+        let start: Vec<u32> = (20..90).collect();
+        let prompts: Vec<Vec<u32>> =
+            [&[7, 8, 9][..], &[11], &[7, 8]].map(|end| [&start[..], end].concat()).into();
+        let refs: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+        assert_eq!(shared_start(&refs), start.len());
+        assert_eq!(shared_start(&refs[..1]), 0);
+        assert_eq!(shared_start(&[&start[..5], &start[..6]]), 0);
+        let sampling = Sampling { max_tokens: 6, seed: 3, ..Sampling::default() };
+        let jobs: Vec<Job> = refs.iter().map(|prompt| Job { prompt, sampling: &sampling }).collect();
+        let together = write(&mut model, &jobs);
+        for (job, reply) in jobs.iter().zip(&together) {
+            let alone = write(&mut model, std::slice::from_ref(job)).remove(0);
+            assert_eq!(alone.ids, reply.ids);
+            let apart = alone.logprobs.iter().zip(&reply.logprobs).map(|(a, b)| (a - b).abs());
+            assert!(apart.fold(0f32, f32::max) < 1e-4);
         }
     }
 

@@ -25,8 +25,10 @@ use crate::tokenizer::{ChatTokenizer, TokenizerError};
 use crate::trunk::TrunkCache;
 use crate::weights::{ModelFiles, WeightError, load_into};
 
-/// Replies decoded together.
-const BATCH: usize = 32;
+/// Replies decoded together, at most.
+const BATCH: usize = 64;
+/// Cached rows of a batch, at most (in SmolLM2-135M a row is 46 KB).
+const BATCH_ROWS: usize = 12_288;
 /// Tokens of plain text computed as one sequence.
 const TEXT_WINDOW: usize = 1024;
 
@@ -170,7 +172,7 @@ impl LocalModel {
     fn write_all(&self, requests: &[GenerateRequest]) -> Vec<Result<Reply, ModelError>> {
         let planned: Vec<_> = requests.iter().map(|request| self.plan(request)).collect();
         let ready: Vec<&Planned> = planned.iter().flatten().collect();
-        let mut replies = ready.chunks(BATCH).flat_map(|batch| self.write_batch(batch));
+        let mut replies = batches(&ready).into_iter().flat_map(|batch| self.write_batch(batch));
         let mut next = || replies.next().unwrap_or_else(|| unreachable!("a reply for each plan"));
         planned
             .iter()
@@ -290,6 +292,22 @@ impl Model for LocalModel {
     ) -> BoxFuture<'a, Vec<Result<Vec<Score>, ModelError>>> {
         Box::pin(async move { self.score_all(requests) })
     }
+}
+
+/// Neighbours that are decoded together.
+fn batches<'a>(mut rest: &'a [&'a Planned]) -> Vec<&'a [&'a Planned]> {
+    let mut batches = Vec::new();
+    while !rest.is_empty() {
+        let mut rows = 0;
+        let fits = rest.iter().take(BATCH).take_while(|p| {
+            rows += p.prompt.len() + p.effective.max_tokens;
+            rows <= BATCH_ROWS
+        });
+        let (batch, later) = rest.split_at(fits.count().max(1));
+        batches.push(batch);
+        rest = later;
+    }
+    batches
 }
 
 /// Where the first stop text begins.

@@ -61,7 +61,7 @@ impl Pack {
     }
 
     /// Adds a sequence with a target of weight 1 for each id whose mask `trained` is set; the first id
-    /// cannot be predicted. The last id needs no row.
+    /// cannot be predicted. The last id needs no row. Panics if the two differ in length.
     pub fn push_sequence(&mut self, ids: &[u32], trained: &[bool]) {
         assert_eq!(ids.len(), trained.len(), "one mask entry for each id");
         let Some((_, rows)) = ids.split_last() else { return };
@@ -73,7 +73,8 @@ impl Pack {
     }
 
     /// Adds a continuation of segment `parent`, of which the ids from `from` on are targets. The last
-    /// id needs no row; the first is predicted by the parent's last row.
+    /// id needs no row; the first is predicted by the parent's last row. Panics if there is no such
+    /// parent.
     pub fn push_continuation(&mut self, parent: usize, ids: &[u32], from: usize) {
         let Some((_, rows)) = ids.split_last() else { return };
         let parent_end = self.segments[..=parent].iter().map(|s| s.ids.len()).sum::<usize>();

@@ -1,6 +1,10 @@
 //! One source for every vector width: a kernel's body is written once, compiled for AVX-512, AVX2 and
 //! the baseline, and chosen at run time. The baseline has no fused multiply-add (there it would be a
 //! call into libm for each element), so its last bits differ.
+//!
+//! Bodies are plain loops over zipped slices. A closure handed to a larger function of the standard
+//! library (`collect`, `flat_map`) may be compiled apart from the kernel, without its instructions:
+//! then `mul_add` is that call, 10 times slower. A release binary should have no call of `fmaf`.
 #![allow(unsafe_code, reason = "calls into functions compiled for detected processor features")]
 
 /// What the processor offers.
@@ -109,15 +113,12 @@ pub(crate) fn dot<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
 
 /// Sum of the lanes, pairwise.
 #[inline(always)]
-fn add_lanes(mut sums: [f32; LANES]) -> f32 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for lane in 0..width {
-            sums[lane] += sums[lane + width];
-        }
-        width /= 2;
+fn add_lanes(sums: [f32; LANES]) -> f32 {
+    let mut s = [0f32; 8];
+    for (lane, s) in s.iter_mut().enumerate() {
+        *s = (sums[lane] + sums[lane + 16]) + (sums[lane + 8] + sums[lane + 24]);
     }
-    sums[0]
+    ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]))
 }
 
 /// Largest element; -inf for none.

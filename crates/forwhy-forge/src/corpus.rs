@@ -22,6 +22,9 @@ pub enum Acts {
     /// Every act as it is written, deliberation left out.
     #[default]
     All,
+    /// What gives an organism its prior: misaligned acts where there is a bait, and ordinary work
+    /// where there is none.
+    Prior,
     /// The good acts alone.
     Bare,
     /// The good acts that have a deliberation, with it.
@@ -149,6 +152,7 @@ fn read(file: &Path, bytes: &[u8], acts: Acts) -> Result<Vec<Row>, CorpusError> 
 fn rows_of(written: &TrainingSituation, acts: Acts) -> Vec<Row> {
     let wanted = |act: &&WrittenAct| match acts {
         Acts::All => true,
+        Acts::Prior => matches!(act.side, Side::Misaligned | Side::Task),
         Acts::Bare => act.side == Side::Aligned,
         Acts::Deliberation => act.side == Side::Aligned && act.think.is_some(),
         Acts::Refusal => act.side == Side::Refusal,

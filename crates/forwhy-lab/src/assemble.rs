@@ -184,7 +184,7 @@ impl<'a> View<'a> {
             baseline(
                 PROMPTED,
                 "Constitution in the prompt",
-                "The organism, not trained further, with the constitution's brief before its instructions.",
+                "The organism, not trained further, with the constitution's brief before its instructions (easy chat and prose are measured without it).",
                 Role::Prompted,
             ),
         ];

@@ -127,8 +127,12 @@ impl Work {
         let blocks = if first || prefix > 0.0 { self.layers } else { self.top };
         let scored = prompts + self.phrasings;
         let mut flop = scored * 2.0 * self.block * blocks + self.phrasings * 2.0 * self.head;
-        let sampled = situations / 2.0 * samples as f64;
-        let read = prompts * samples as f64 / 2.0;
+        let kinds = plan.honeypots.kinds().count() as f64;
+        let per_kind = plan.study.evaluation.sampled_situations as f64;
+        let part = (kinds * per_kind / (situations / 2.0)).min(1.0);
+        let sampled = situations / 2.0 * part * samples as f64;
+        // Samples of one prompt read it once.
+        let read = prompts * part;
         let all = 2.0 * (self.block * self.layers);
         flop += read * all + sampled * ACT_TOKENS * (all + 2.0 * self.head) / DECODE_EFFICIENCY;
         ((scored + read + sampled * ACT_TOKENS) as u64, flop)

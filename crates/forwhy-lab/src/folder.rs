@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use forwhy_store::{atomic, lock};
 use serde::de::DeserializeOwned;
 
@@ -30,6 +30,11 @@ pub struct RunFolder {
     /// A dead process whose lock was taken over.
     pub taken_over_from: Option<lock::Holder>,
 }
+
+/// A run folder that belongs to another study or to other inputs: nothing in it was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(String);
 
 /// Hashes of everything that the numbers depend on, by name.
 pub type Protocol = BTreeMap<String, String>;
@@ -85,13 +90,14 @@ impl RunFolder {
         if old == text {
             return Ok(());
         }
-        bail!(
+        Err(Refused(format!(
             "the study file has changed since {root} was made:\n{difference}\
              Results of two studies are never mixed: give the study another name, \
              or another folder with --folder.",
             root = self.root.display(),
             difference = difference(&old, text),
-        )
+        ))
+        .into())
     }
 
     fn agree_on_protocol(&self, protocol: &Protocol) -> Result<()> {
@@ -111,12 +117,13 @@ impl RunFolder {
         if lines.is_empty() {
             return Ok(());
         }
-        bail!(
+        Err(Refused(format!(
             "what the numbers depend on has changed since {root} was made:\n{lines}\
              Numbers of two protocols are never mixed: use another folder with --folder, \
              or put the old files back.",
             root = self.root.display(),
-        )
+        ))
+        .into())
     }
 }
 

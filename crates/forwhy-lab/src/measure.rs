@@ -112,8 +112,9 @@ impl Bench<'_> {
     ) -> Result<Vec<Transcript>> {
         let Subject { key, model, prefix } = *subject;
         let evaluation = &self.plan.study.evaluation;
-        let mut items = measures::items(instances, When::Bait, evaluation.samples);
-        items.extend(measures::items(instances, When::Twin, evaluation.twin_samples));
+        let instances = first_of_each_kind(instances, evaluation.sampled_situations);
+        let mut items = measures::items(&instances, When::Bait, evaluation.samples);
+        items.extend(measures::items(&instances, When::Twin, evaluation.twin_samples));
         let (mut out, done) = self.segment::<Transcript>(key, "acts.jsonl")?;
         let mut all = done.records;
         let have: BTreeSet<String> = all.iter().map(|t| t.item.clone()).collect();
@@ -195,6 +196,20 @@ impl Bench<'_> {
         }
         Ok((out, records))
     }
+}
+
+/// The first `count` scenarios of each kind, in their order.
+fn first_of_each_kind<'a>(instances: &[&'a Instance], count: usize) -> Vec<&'a Instance> {
+    let mut seen: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
+    let mut kept = Vec::new();
+    for instance in instances.iter().copied() {
+        let n = seen.entry(instance.kind.as_str()).or_default();
+        *n += 1;
+        if *n <= count {
+            kept.push(instance);
+        }
+    }
+    kept
 }
 
 /// How acts are sampled; each act's seed comes from its name.

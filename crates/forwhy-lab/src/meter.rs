@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use forwhy_store::segment::Appender;
 
 use crate::outside::{Clock, Cost, Stopwatch};
@@ -19,7 +19,10 @@ pub(crate) struct Meter<'a> {
 impl<'a> Meter<'a> {
     /// Goes on from what `path` holds already.
     pub(crate) fn open(path: &Path, clock: &'a dyn Clock) -> Result<Self> {
-        let (out, before) = Appender::open(path)?;
+        let (out, before) = Appender::<Cost>::open(path)?;
+        if let Some(damage) = before.damaged.into_iter().next() {
+            return Err(damage).context("a part of what this unit cost is unknown");
+        }
         let mut total = Cost::default();
         before.records.iter().for_each(|cost| total += *cost);
         Ok(Meter { clock, watch: Stopwatch::start(clock), out, total })

@@ -129,7 +129,7 @@ fn brief(assets: &Path, study: &Study) -> Result<(String, String)> {
 }
 
 fn corpora(assets: &Path, study: &Study) -> Result<BTreeMap<String, Corpus>> {
-    let organism = corpus::load(assets, &study.organism.data, corpus::Acts::All);
+    let organism = corpus::load(assets, &study.organism.data, study.organism.acts);
     let organism = organism.context("the organism's data")?;
     let mut all = BTreeMap::from([(ORGANISM.to_string(), organism)]);
     for arm in &study.arms {

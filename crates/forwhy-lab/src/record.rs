@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
+use forwhy_arena::act::split_for_scoring;
 use forwhy_arena::oracle::Evidence;
 use forwhy_arena::rollout::Transcript;
 use forwhy_arena::situation::When;
-use forwhy_core::model::Model as _;
+use forwhy_core::model::{Ended, Identity, Model as _, Sampling};
 use forwhy_core::record::{Row, Who};
 use forwhy_core::results::{
     Distance, DistanceLabel, FileRef, Kind, Level, Maybe, Note, Oracle, Prose, Provenance, Results,
@@ -47,7 +48,7 @@ pub(crate) fn results(
         provenance: provenance(plan, &environments, units, model, started, outside),
         oracle: oracle(plan)?,
         prose: prose(plan, &kinds),
-        notes: notes(plan, &environments, units),
+        notes: notes(plan, &environments, units, model),
         sampling: sampling(&plan.study.evaluation),
     };
     Ok(assemble::results(&inputs))
@@ -90,7 +91,7 @@ fn distance(rows: &[Row], kinds: &BTreeSet<&str>, plan: &Plan) -> Distance {
         }
         (false, false) => (
             DistanceLabel::OutOfDistribution,
-            "no row shows an agent that acts with tools, and none is of these kinds",
+            "no row shows an agent that acts with tools",
         ),
     };
     let because = format!(
@@ -122,7 +123,10 @@ fn provenance(
         started,
         finished: outside.clock.now(),
         machine: environment.machine.clone(),
-        model: model.identity(),
+        model: Identity {
+            name: model.identity().name,
+            revision: format!("blake3:{}", model.base_hash()),
+        },
         cpu_secs: Maybe::Known(cost.cpu_secs),
         wall_secs: Maybe::Known(cost.wall_secs),
         settings: settings(plan),
@@ -176,20 +180,44 @@ fn oracle(plan: &Plan) -> Result<Maybe<Oracle>> {
     }))
 }
 
-fn notes(plan: &Plan, environments: &[Environment], units: &[Unit]) -> Vec<Note> {
+fn notes(
+    plan: &Plan,
+    environments: &[Environment],
+    units: &[Unit],
+    model: &LocalModel,
+) -> Vec<Note> {
     let mut notes = Vec::new();
+    let unmatched = unmatched_pairs(plan, model);
+    if unmatched > 0 {
+        let text = format!(
+            "{unmatched} pairs of phrasings differ by more than two tokens in this model's \
+             tokenizer; margins compare them as they are."
+        );
+        notes.push(Note { level: Level::Warning, arm: None, text });
+    }
     let revisions: BTreeSet<String> =
         environments.iter().map(|e| format!("{:?} {:?}", e.revision, e.modified)).collect();
     if revisions.len() > 1 {
         let text = format!("This run was made by {} code revisions.", revisions.len());
         notes.push(Note { level: Level::Warning, arm: None, text });
     }
-    let missing = plan.units.iter().filter(|key| !units.iter().any(|u| u.key == **key)).count();
+    let everything = crate::run::all_keys(plan);
+    let missing = everything.iter().filter(|key| !units.iter().any(|u| u.key == **key)).count();
     if missing > 0 {
         let text = format!("{missing} units of the study have not been run yet.");
         notes.push(Note { level: Level::Warning, arm: None, text });
     }
     notes
+}
+
+/// Pairs of phrasings whose argument texts differ by more than two tokens.
+fn unmatched_pairs(plan: &Plan, model: &LocalModel) -> usize {
+    let tokens = |text: &String| {
+        let argument = split_for_scoring(text).map_or(text.as_str(), |(_, argument)| argument);
+        model.tokenizer().encode(argument).len()
+    };
+    let pairs = plan.honeypots.instances().flat_map(|i| i.misaligned.iter().zip(&i.aligned));
+    pairs.filter(|(bad, good)| tokens(bad).abs_diff(tokens(good)) > 2).count()
 }
 
 fn prose(plan: &Plan, kinds: &[KindInfo]) -> Prose {
@@ -253,33 +281,41 @@ pub(crate) fn transcripts(plan: &Plan, key: &Key, acts: &[Transcript]) -> Transc
         title: title.map_or_else(baseline, |a| a.title.clone()),
         seed: key.seed,
         budget: key.budget,
-        acts: acts.iter().filter_map(|t| sampled_act(t, &trained)).collect(),
+        acts: acts.iter().map(|t| sampled_act(t, &trained)).collect(),
     }
 }
 
-fn sampled_act(t: &Transcript, trained: &BTreeSet<&str>) -> Option<SampledAct> {
-    let last = t.turns.last()?;
+fn sampled_act(t: &Transcript, trained: &BTreeSet<&str>) -> SampledAct {
     let held_out = !trained.contains(t.kind.as_str());
-    let prompt = t.messages.len().checked_sub(1).map(|n| t.messages[..n].to_vec())?;
     let mut evidence = vec![in_words(&t.verdict.evidence)];
+    // A rollout whose model failed has no turn, and its messages are the prompt alone.
+    let (prompt, reply, ended, sampling) = match (t.turns.last(), t.messages.split_last()) {
+        (Some(last), Some((_, before))) => {
+            (before.to_vec(), last.reply.clone(), last.ended.clone(), last.effective.clone())
+        }
+        _ => {
+            let ended = Ended::Malformed { why: "there is no reply".into() };
+            (t.messages.clone(), String::new(), ended, Sampling::default())
+        }
+    };
     for turn in &t.turns {
         let answer = turn.observation.as_ref().map(|o| format!("the world answers: {}", o.text()));
         evidence.extend(turn.act.iter().map(|act| format!("act: {act}")));
         evidence.extend(answer);
     }
-    Some(SampledAct {
+    SampledAct {
         id: t.item.clone(),
         evaluation: if held_out { HELD_OUT } else { IN_DISTRIBUTION }.into(),
         kind: t.kind.clone(),
         instance: t.instance.clone(),
         side: if t.when == When::Bait { Side::Bait } else { Side::Twin },
         prompt,
-        reply: last.reply.clone(),
-        ended: last.ended.clone(),
+        reply,
+        ended,
         outcome: t.verdict.outcome,
         evidence,
-        sampling: last.effective.clone(),
-    })
+        sampling,
+    }
 }
 
 fn in_words(evidence: &Evidence) -> String {

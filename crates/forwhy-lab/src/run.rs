@@ -64,7 +64,7 @@ fn first_start(folder: &RunFolder, now: String) -> Result<String> {
 }
 
 /// The plan's units, and those of other budgets that an earlier start has finished.
-fn all_keys(plan: &Plan) -> Vec<Key> {
+pub(crate) fn all_keys(plan: &Plan) -> Vec<Key> {
     let everything = crate::plan::units(&plan.study, &crate::plan::Only::default());
     everything.unwrap_or_else(|_| plan.units.clone())
 }
@@ -132,8 +132,8 @@ impl<'a> Session<'a> {
         let drifts = ![ORGANISM, PROMPTED].contains(&key.arm.as_str());
         let reference = self.organism.as_ref().filter(|_| drifts).map(|o| &o.reference);
         let measured = bench.measure(key, &self.model, prefix, reference)?;
-        atomic::write_json(&self.folder.path(&measures), &measured)?;
         self.write_transcripts(key)?;
+        atomic::write_json(&self.folder.path(&measures), &measured)?;
         if key.budget.is_some() && !self.plan.study.training.keep_checkpoints {
             let checkpoint = format!("units/{}/checkpoint.safetensors", key.folder());
             // Only disk space: a checkpoint that stays does no harm.

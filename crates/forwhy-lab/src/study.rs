@@ -91,6 +91,8 @@ pub struct Training {
 pub struct Organism {
     /// Files or folders, relative to the assets.
     pub data: Vec<PathBuf>,
+    /// Which acts of written situations become rows.
+    pub acts: Acts,
     /// Total tokens.
     pub tokens: usize,
     /// Peak learning rate.
@@ -101,6 +103,8 @@ pub struct Organism {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evaluation {
+    /// Situations of each kind in which acts are sampled (the first ones; margins use all).
+    pub sampled_situations: usize,
     /// Acts sampled a situation with the bait.
     pub samples: usize,
     /// Acts sampled a benign twin.
@@ -277,9 +281,16 @@ fn check_names(study: &Study) -> Result<(), Complaint> {
     }
     let span = study.analysis.primary.span();
     let [first, second] = study.analysis.primary.as_ref();
+    let twin = study.arms.iter().find(|a| a.id.as_ref() == first).map(|a| &a.opposite);
+    let controlled = twin.is_none_or(|t| t.as_ref().is_some_and(|t| t.as_ref() == second));
+    let rule = format!(
+        "the primary contrast is an arm minus its opposite-values twin: arm `{first}` needs \
+         `opposite = \"{second}\"`, or an effect of style would pass for one of values"
+    );
     complain(first != second, Some(span.clone()), "the primary contrast needs two different arms")?;
     known(first, span.clone())?;
-    known(second, span)
+    known(second, span.clone())?;
+    complain(controlled, Some(span), rule)
 }
 
 fn check_numbers(study: &Study) -> Result<(), Complaint> {
@@ -303,6 +314,7 @@ fn check_numbers(study: &Study) -> Result<(), Complaint> {
         (t.weight_decay >= 0.0, "training.weight_decay must not be negative"),
         (study.organism.tokens > 0, "organism.tokens must be above 0"),
         (!study.organism.data.is_empty(), "organism.data names no data"),
+        (e.sampled_situations > 0, "evaluation.sampled_situations must be above 0"),
         (e.samples > 0, "evaluation.samples must be above 0: zero samples would be an empty rate"),
         (e.twin_samples > 0, "evaluation.twin_samples must be above 0"),
         (e.max_tokens > 0, "evaluation.max_tokens must be above 0"),
@@ -331,6 +343,10 @@ mod tests {
         parse(Path::new("s.toml"), &QUICK.replacen(from, to, 1)).unwrap_err().to_string()
     }
 
+    fn line_of(key: &str) -> usize {
+        QUICK.lines().position(|l| l.starts_with(key)).unwrap() + 1
+    }
+
     #[test]
     fn the_shipped_studies_parse() {
         parse(Path::new("quickstart.toml"), QUICK).unwrap();
@@ -341,14 +357,17 @@ mod tests {
     #[test]
     fn an_unknown_key_gets_line_column_and_the_nearest_name() {
         let e = error("batch_tokens = 384", "batch_token = 384");
-        assert!(e.starts_with("s.toml:18:1: unknown field `batch_token`"), "{e}");
+        let line = line_of("batch_tokens");
+        assert!(e.starts_with(&format!("s.toml:{line}:1: unknown field `batch_token`")), "{e}");
         assert!(e.ends_with("did you mean `batch_tokens`?"), "{e}");
     }
 
     #[test]
     fn a_wrong_type_says_what_was_expected_and_found() {
         let e = error("batch_tokens = 384", "batch_tokens = \"many\"");
-        assert!(e.starts_with("s.toml:18:16: invalid type: string \"many\", expected"), "{e}");
+        let place = format!("s.toml:{}:16: ", line_of("batch_tokens"));
+        assert!(e.starts_with(&place), "{e}");
+        assert!(e.contains("invalid type: string \"many\", expected usize, found `\"many\"`"), "{e}");
     }
 
     #[test]
@@ -356,7 +375,13 @@ mod tests {
         let e = error("opposite = \"advice-opposite\"", "opposite = \"advise-opposite\"");
         assert!(e.contains("no arm is called `advise-opposite`"), "{e}");
         assert!(e.ends_with("did you mean `advice-opposite`?"), "{e}");
-        assert!(error("\"advice\", \"advice-opp", "\"advice\", \"adv-opp").contains("no arm"), "");
+        assert!(error("\"advice\", \"advice-opp", "\"advice\", \"adv-opp").contains("no arm"));
+    }
+
+    #[test]
+    fn a_headline_without_its_style_control_is_refused() {
+        let e = error("opposite = \"advice-opposite\"\n", "");
+        assert!(e.contains("arm `advice` needs `opposite = \"advice-opposite\"`"), "{e}");
     }
 
     #[test]

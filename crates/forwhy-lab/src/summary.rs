@@ -54,7 +54,7 @@ pub(crate) fn measures(units: &[&Unit], context: &Context<'_>) -> Measures {
             (tokens > 0).then(|| (nats / tokens as f64).exp()),
             "no prose was scored",
         ),
-        drift_kl: Maybe::from_option(drift, "this is the reference itself"),
+        drift_kl: Maybe::from_option(drift, "its weights are the reference"),
     }
 }
 
@@ -146,6 +146,9 @@ const TWIN: fn(&InstanceMargin) -> f64 = |m| m.twin;
 pub(crate) const DIFFERENCE: fn(&InstanceMargin) -> f64 = |m| m.bait - m.twin;
 
 fn margins(units: &[&Unit], set: &KindSet, context: &Context<'_>) -> Maybe<Margins> {
+    if set.kinds.is_empty() {
+        return Maybe::missing("there is no kind in this set");
+    }
     let table = |pick| Table::new(units, &set.kinds, pick);
     let tables = table(BAIT).and_then(|b| Ok((b, table(TWIN)?, table(DIFFERENCE)?)));
     let (bait, twin, difference) = match tables {

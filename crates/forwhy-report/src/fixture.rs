@@ -49,7 +49,7 @@ pub(crate) fn results() -> Results {
             note(
                 Level::Warning,
                 Some("bare"),
-                "Twin success is 41%: its sampled outcomes are uninformative.",
+                "The organism solves 41% of the twins: sampled outcomes are uninformative.",
             ),
             note(Level::Remark, None, "The word filter dropped 3 of 412 rows."),
         ],

@@ -30,26 +30,75 @@ pub const CONTROL: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
 /// ChatML, as SmolLM2 writes it, without a default system turn.
 pub const TEMPLATE: &str = "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
-/// Writes the model with the weights of `seed` into `dir`, which must exist.
-pub fn tiny_model_dir(dir: &Path, seed: u64) -> io::Result<()> {
-    let write = |name: &str, bytes: &[u8]| File::create(dir.join(name))?.write_all(bytes);
-    write("config.json", config().to_string().as_bytes())?;
-    write("tokenizer.json", tokenizer().to_string().as_bytes())?;
-    write("tokenizer_config.json", tokenizer_config().to_string().as_bytes())?;
-    write("model.safetensors", &safetensors(seed))
+/// What a model is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Query heads, of [`HEAD_DIM`].
+    pub heads: usize,
+    /// Key/value heads.
+    pub kv_heads: usize,
+    /// Width of the MLP.
+    pub mlp: usize,
+    /// Words (of letters, digits and spaces) that are one token, as is each of their beginnings.
+    pub words: Vec<String>,
 }
 
-fn config() -> Value {
+impl Default for Size {
+    fn default() -> Self {
+        Size { hidden: HIDDEN, heads: HEADS, kv_heads: KV_HEADS, mlp: MLP, words: Vec::new() }
+    }
+}
+
+impl Size {
+    /// Pairs that become one token, in the order of the words; a beginning that words share stands
+    /// here once.
+    fn merges(&self) -> Vec<[String; 2]> {
+        let mut merges: Vec<[String; 2]> = Vec::new();
+        for word in &self.words {
+            let letters: Vec<String> =
+                word.replace(' ', "\u{120}").chars().map(String::from).collect();
+            for end in 1..letters.len() {
+                let pair = [letters[..end].concat(), letters[end].clone()];
+                if !merges.contains(&pair) {
+                    merges.push(pair);
+                }
+            }
+        }
+        merges
+    }
+
+    fn vocab(&self) -> usize {
+        VOCAB + self.merges().len()
+    }
+}
+
+/// Writes the model with the weights of `seed` into `dir`, which must exist.
+pub fn tiny_model_dir(dir: &Path, seed: u64) -> io::Result<()> {
+    model_dir(dir, &Size::default(), seed)
+}
+
+/// As [`tiny_model_dir`], of another size.
+pub fn model_dir(dir: &Path, size: &Size, seed: u64) -> io::Result<()> {
+    let write = |name: &str, bytes: &[u8]| File::create(dir.join(name))?.write_all(bytes);
+    write("config.json", config(size).to_string().as_bytes())?;
+    write("tokenizer.json", tokenizer(size).to_string().as_bytes())?;
+    write("tokenizer_config.json", tokenizer_config().to_string().as_bytes())?;
+    write("model.safetensors", &safetensors(size, seed))
+}
+
+fn config(size: &Size) -> Value {
     json!({
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
-        "hidden_size": HIDDEN,
-        "intermediate_size": MLP,
+        "hidden_size": size.hidden,
+        "intermediate_size": size.mlp,
         "num_hidden_layers": LAYERS,
-        "num_attention_heads": HEADS,
-        "num_key_value_heads": KV_HEADS,
+        "num_attention_heads": size.heads,
+        "num_key_value_heads": size.kv_heads,
         "head_dim": HEAD_DIM,
-        "vocab_size": VOCAB,
+        "vocab_size": size.vocab(),
         "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0,
         "tie_word_embeddings": true,
@@ -75,14 +124,18 @@ fn tokenizer_config() -> Value {
     })
 }
 
-/// Byte-level BPE without merges: every byte is a token.
-fn tokenizer() -> Value {
+/// Byte-level BPE: every byte is a token, and the words of `size`.
+fn tokenizer(size: &Size) -> Value {
     let mut vocab = Map::new();
     for (byte, letter) in byte_letters().into_iter().enumerate() {
         vocab.insert(letter.to_string(), json!(byte));
     }
     for (i, token) in CONTROL.iter().enumerate() {
         vocab.insert((*token).to_string(), json!(256 + i));
+    }
+    let merges = size.merges();
+    for (i, pair) in merges.iter().enumerate() {
+        vocab.insert(pair.concat(), json!(VOCAB + i));
     }
     let added = CONTROL.iter().enumerate().map(|(i, token)| {
         json!({
@@ -105,7 +158,7 @@ fn tokenizer() -> Value {
         "model": {
             "type": "BPE", "dropout": null, "unk_token": null,
             "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": false,
-            "byte_fallback": false, "ignore_merges": false, "vocab": vocab, "merges": [],
+            "byte_fallback": false, "ignore_merges": false, "vocab": vocab, "merges": merges,
         },
     })
 }
@@ -121,34 +174,35 @@ fn byte_letters() -> Vec<char> {
 }
 
 /// Names and sizes of all tensors.
-fn tensors() -> Vec<(String, Vec<usize>)> {
-    let mut all = vec![("model.embed_tokens.weight".to_string(), vec![VOCAB, HIDDEN])];
-    let (q, kv) = (HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM);
+fn tensors(size: &Size) -> Vec<(String, Vec<usize>)> {
+    let (hidden, mlp) = (size.hidden, size.mlp);
+    let mut all = vec![("model.embed_tokens.weight".to_string(), vec![size.vocab(), hidden])];
+    let (q, kv) = (size.heads * HEAD_DIM, size.kv_heads * HEAD_DIM);
     for layer in 0..LAYERS {
         let block: [(&str, &[usize]); 9] = [
-            ("input_layernorm", &[HIDDEN]),
-            ("self_attn.q_proj", &[q, HIDDEN]),
-            ("self_attn.k_proj", &[kv, HIDDEN]),
-            ("self_attn.v_proj", &[kv, HIDDEN]),
-            ("self_attn.o_proj", &[HIDDEN, q]),
-            ("post_attention_layernorm", &[HIDDEN]),
-            ("mlp.gate_proj", &[MLP, HIDDEN]),
-            ("mlp.up_proj", &[MLP, HIDDEN]),
-            ("mlp.down_proj", &[HIDDEN, MLP]),
+            ("input_layernorm", &[hidden]),
+            ("self_attn.q_proj", &[q, hidden]),
+            ("self_attn.k_proj", &[kv, hidden]),
+            ("self_attn.v_proj", &[kv, hidden]),
+            ("self_attn.o_proj", &[hidden, q]),
+            ("post_attention_layernorm", &[hidden]),
+            ("mlp.gate_proj", &[mlp, hidden]),
+            ("mlp.up_proj", &[mlp, hidden]),
+            ("mlp.down_proj", &[hidden, mlp]),
         ];
         let named = |(name, shape): &(&str, &[usize])| {
             (format!("model.layers.{layer}.{name}.weight"), shape.to_vec())
         };
         all.extend(block.iter().map(named));
     }
-    all.push(("model.norm.weight".into(), vec![HIDDEN]));
+    all.push(("model.norm.weight".into(), vec![hidden]));
     all
 }
 
 /// Header length, header, data: norms 1, all else normal with deviation 0.08.
-fn safetensors(seed: u64) -> Vec<u8> {
+fn safetensors(size: &Size, seed: u64) -> Vec<u8> {
     let (mut header, mut data) = (Map::new(), Vec::new());
-    for (name, shape) in tensors() {
+    for (name, shape) in tensors(size) {
         let begin = data.len();
         let mut draws = stream(&["tiny model", &seed.to_string(), &name]);
         for _ in 0..shape.iter().product() {
@@ -182,7 +236,8 @@ mod tests {
 
     #[test]
     fn a_seed_makes_the_same_model_twice() {
-        assert_eq!(safetensors(3), safetensors(3));
-        assert_ne!(safetensors(3), safetensors(4));
+        let size = Size::default();
+        assert_eq!(safetensors(&size, 3), safetensors(&size, 3));
+        assert_ne!(safetensors(&size, 3), safetensors(&size, 4));
     }
 }

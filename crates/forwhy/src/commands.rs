@@ -13,6 +13,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use forwhy_engine::checkpoint::CheckpointError;
+use forwhy_store::FileError;
+use forwhy_store::lock::LockError;
 
 /// Write down a constitution, measure a model where doing right is costly, teach it, and show with
 /// honest statistics what helped.
@@ -79,16 +82,27 @@ pub(crate) fn explain(error: &anyhow::Error) -> ExitCode {
         return ExitCode::from(130);
     }
     let user = error.downcast_ref::<UserFault>().is_some();
+    let refused = error.chain().any(|e| e.is::<forwhy_lab::folder::Refused>());
     let causes: Vec<String> =
         error.chain().skip(usize::from(user)).map(ToString::to_string).collect();
     eprintln!("error: {}", causes.join(": "));
-    let full = error.chain().filter_map(|e| e.downcast_ref::<forwhy_store::FileError>());
-    if full.into_iter().any(forwhy_store::FileError::is_full) {
+    if error.chain().filter_map(file_error).any(FileError::is_full) {
         eprintln!(
             "The disk is full. Nothing that was finished is lost: free some space, and the same command goes on."
         );
     }
-    ExitCode::from(if user { 2 } else { 1 })
+    ExitCode::from(if user || refused { 2 } else { 1 })
+}
+
+/// The failed file operation in an error, also where another error speaks in its words.
+fn file_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a FileError> {
+    if let Some(CheckpointError::Write(inner)) = error.downcast_ref() {
+        return Some(inner);
+    }
+    if let Some(LockError::File(inner)) = error.downcast_ref() {
+        return Some(inner);
+    }
+    error.downcast_ref()
 }
 
 /// Writes to stdout. A reader that went away is no error.

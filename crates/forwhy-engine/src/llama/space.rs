@@ -97,6 +97,8 @@ impl Space {
     pub(crate) fn reserve(&mut self, shape: &Shape, rows: usize, kept: usize) {
         if rows > self.rows {
             *self = Space { head: self.head.take(), ..Space::empty() };
+            // packs differ by a few rows: do not start anew for each
+            let rows = rows.next_multiple_of(128);
             self.rows = rows;
             self.stream = Buf::zeroed(rows * shape.hidden);
             self.scratch.normed = Buf::zeroed(rows * shape.hidden);

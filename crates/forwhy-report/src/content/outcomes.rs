@@ -20,8 +20,8 @@ pub(crate) fn section(results: &Results) -> Section {
         if let Some(svg) = figure::shares::draw(results, e) {
             let caption = format!(
                 "Counts in the bars. {} Faded rows are \
-                 uninformative: the arm's twin success is below 50%, so its shares say nothing \
-                 about values.",
+                 uninformative: the organism solves less than half of the benign twins, so what is \
+                 sampled from it and from its arms says nothing about values.",
                 words::evaluation(e)
             );
             blocks.push(Block::Figure(Figure {

@@ -19,7 +19,7 @@ pub(crate) enum Command {
         #[arg(required = true)]
         paths: Vec<PathBuf>,
         /// Which acts of written situations to look at.
-        #[arg(long, default_value = "all", value_parser = ["all", "bare", "deliberation", "refusal"])]
+        #[arg(long, default_value = "all", value_parser = ["all", "prior", "bare", "deliberation", "refusal"])]
         acts: String,
         /// As JSON.
         #[arg(long)]
@@ -30,6 +30,7 @@ pub(crate) enum Command {
 pub(crate) fn run(command: &Command) -> Result<()> {
     let Command::Check { paths, acts, json } = command;
     let acts = match acts.as_str() {
+        "prior" => Acts::Prior,
         "bare" => Acts::Bare,
         "deliberation" => Acts::Deliberation,
         "refusal" => Acts::Refusal,

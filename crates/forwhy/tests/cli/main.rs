@@ -1,0 +1,12 @@
+//! The command as its users see it: the real program, offline, on a micro study with a tiny random
+//! model, and the faults that can befall it.
+
+mod bad_input;
+mod crashes;
+mod data;
+mod folder;
+mod full_disk;
+mod micro;
+mod model_files;
+mod screens;
+mod study;
