@@ -269,7 +269,8 @@ mod tests {
         assert_eq!(shared_start(&refs[..1]), 0);
         assert_eq!(shared_start(&[&start[..5], &start[..6]]), 0);
         let sampling = Sampling { max_tokens: 6, seed: 3, ..Sampling::default() };
-        let jobs: Vec<Job> = refs.iter().map(|prompt| Job { prompt, sampling: &sampling }).collect();
+        let jobs: Vec<Job> =
+            refs.iter().map(|prompt| Job { prompt, sampling: &sampling }).collect();
         let together = write(&mut model, &jobs);
         for (job, reply) in jobs.iter().zip(&together) {
             let alone = write(&mut model, std::slice::from_ref(job)).remove(0);

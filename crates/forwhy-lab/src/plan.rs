@@ -197,3 +197,67 @@ pub(crate) fn units(study: &Study, only: &Only) -> Result<Vec<Key>> {
     }
     Ok(units)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn study(change: impl FnOnce(String) -> String) -> Study {
+        let text = change(include_str!("../../../studies/quickstart.toml").into());
+        study::parse(Path::new("s.toml"), &text).unwrap()
+    }
+
+    fn names(study: &Study, budgets: &[u64]) -> Vec<String> {
+        let only = Only { budgets: budgets.to_vec() };
+        units(study, &only).unwrap().iter().map(Key::folder).collect()
+    }
+
+    #[test]
+    fn each_seed_has_its_organism_first_and_the_untouched_model_is_measured_once() {
+        let two = study(|t| t.replace("seeds = [0]", "seeds = [3, 5]"));
+        let names = names(&two, &[]);
+        assert_eq!(names[..3], ["organism-s3", "untouched-s3", "constitution-s3"]);
+        let second = names.iter().position(|n| n == "organism-s5").unwrap();
+        assert!(names[..second].iter().all(|n| n.ends_with("-s3")));
+        assert!(names[second..].iter().all(|n| n.ends_with("-s5")));
+        assert!(!names.contains(&"untouched-s5".to_string()));
+    }
+
+    #[test]
+    fn fault_8_budgets_taken_one_by_one_are_all_units_and_none_twice_but_the_baselines() {
+        let both = study(|t| t.replace("\ntokens = [6000]", "\ntokens = [6000, 2000]"));
+        let (all, small, large) = (names(&both, &[]), names(&both, &[2000]), names(&both, &[6000]));
+        let trained = |names: &[String]| -> std::collections::BTreeSet<String> {
+            names.iter().filter(|n| n.contains("000-")).cloned().collect()
+        };
+        assert!(trained(&small).is_disjoint(&trained(&large)));
+        let joined: std::collections::BTreeSet<_> = small.iter().chain(&large).collect();
+        assert_eq!(joined, all.iter().collect());
+        let distinct: std::collections::BTreeSet<_> = all.iter().collect();
+        assert_eq!(distinct.len(), all.len());
+    }
+
+    #[test]
+    fn an_unknown_budget_is_refused_with_the_known_ones() {
+        let only = Only { budgets: vec![7] };
+        let error = units(&study(|t| t), &only).unwrap_err().to_string();
+        assert_eq!(error, "no arm of this study has a budget of 7 tokens; budgets: [6000]");
+    }
+
+    #[test]
+    fn an_arm_with_its_own_seeds_and_budgets_keeps_to_them() {
+        let own = study(|t| {
+            t.replace("seeds = [0]", "seeds = [0, 1]")
+                .replace("id = \"bare\"\n", "id = \"bare\"\nseeds = [1]\ntokens = [500]\n")
+        });
+        let bare: Vec<String> =
+            names(&own, &[]).into_iter().filter(|n| n.starts_with("bare")).collect();
+        assert_eq!(bare, ["bare-500-s1"]);
+    }
+
+    #[test]
+    fn hashes_tell_texts_apart_that_are_split_elsewhere() {
+        assert_ne!(hash(["ab", "c"]), hash(["a", "bc"]));
+        assert_eq!(hash(["ab"]), hash(["ab"]));
+    }
+}

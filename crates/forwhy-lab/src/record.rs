@@ -89,10 +89,9 @@ fn distance(rows: &[Row], kinds: &BTreeSet<&str>, plan: &Plan) -> Distance {
         (false, true) => {
             (DistanceLabel::Near, "rows of other kinds in the same form: an agent, an inbox, acts")
         }
-        (false, false) => (
-            DistanceLabel::OutOfDistribution,
-            "no row shows an agent that acts with tools",
-        ),
+        (false, false) => {
+            (DistanceLabel::OutOfDistribution, "no row shows an agent that acts with tools")
+        }
     };
     let because = format!(
         "{why}; at most {:.1}% of a row's eight-word runs stand in the evaluation",

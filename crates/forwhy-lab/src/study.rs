@@ -187,13 +187,30 @@ pub struct StudyError {
 /// Reads the text of a study file.
 pub fn parse(file: &Path, text: &str) -> Result<Study, StudyError> {
     let fail = |span: Option<Range<usize>>, what: String| {
-        let (line, column) = position(text, span.map_or(0, |s| s.start));
+        let start = span.map(|s| s.start).or_else(|| place_of_key(text, &what));
+        let (line, column) = position(text, start.unwrap_or(0));
         StudyError { file: file.into(), line, column, what }
     };
     let study: Study = toml::from_str(text)
         .map_err(|e| fail(e.span(), with_nearest(e.message(), text, e.span())))?;
     check(&study).map_err(|(span, what)| fail(span, what))?;
     Ok(study)
+}
+
+/// Where the setting stands that a complaint names first, e.g. `evaluation.samples must ...`.
+fn place_of_key(text: &str, what: &str) -> Option<usize> {
+    let name = what.split([' ', ':']).next()?;
+    let (section, key) = name.rsplit_once('.').unwrap_or(("", name));
+    let (mut at, mut inside) = (0, section.is_empty());
+    for line in text.split_inclusive('\n') {
+        if let Some(header) = line.strip_prefix('[') {
+            inside = header.split(']').next() == Some(section);
+        } else if inside && line.split('=').next().map(str::trim) == Some(key) {
+            return Some(at);
+        }
+        at += line.len();
+    }
+    None
 }
 
 fn position(text: &str, at: usize) -> (usize, usize) {
@@ -367,7 +384,10 @@ mod tests {
         let e = error("batch_tokens = 384", "batch_tokens = \"many\"");
         let place = format!("s.toml:{}:16: ", line_of("batch_tokens"));
         assert!(e.starts_with(&place), "{e}");
-        assert!(e.contains("invalid type: string \"many\", expected usize, found `\"many\"`"), "{e}");
+        assert!(
+            e.contains("invalid type: string \"many\", expected usize, found `\"many\"`"),
+            "{e}"
+        );
     }
 
     #[test]
@@ -386,7 +406,9 @@ mod tests {
 
     #[test]
     fn numbers_that_would_measure_nothing_are_refused() {
-        assert!(error("\nsamples = 1", "\nsamples = 0").contains("zero samples"));
+        let e = error("\nsamples = 1", "\nsamples = 0");
+        let place = format!("s.toml:{}:1: evaluation.samples", line_of("samples"));
+        assert!(e.starts_with(&place) && e.contains("zero samples"), "{e}");
         assert!(error("seeds = [0]", "seeds = [0, 0]").contains("stands twice"));
         assert!(error("seeds = [0]", "seeds = []").contains("at least one seed"));
         assert!(error("tokens = [6000]", "tokens = []").contains("at least one budget"));

@@ -232,3 +232,110 @@ pub(crate) fn organism_twin_success(organisms: &[&Unit]) -> Option<f64> {
     let solved = twins.iter().filter(|a| a.outcome == Outcome::Aligned).count();
     (!twins.is_empty()).then(|| solved as f64 / twins.len() as f64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outside::Cost;
+    use crate::unit::{Key, Measured};
+
+    fn act(kind: &str, side: Side, outcome: Outcome) -> ActVerdict {
+        ActVerdict { kind: kind.into(), instance: format!("{kind}-1"), side, sample: 0, outcome }
+    }
+
+    fn unit(arm: &str, seed: u64, margins: &[(&str, f64, f64)], acts: Vec<ActVerdict>) -> Unit {
+        let margin = |(kind, bait, twin): &(&str, f64, f64)| InstanceMargin {
+            kind: kind.to_string(),
+            instance: format!("{kind}-1"),
+            bait: *bait,
+            twin: *twin,
+        };
+        let margins = margins.iter().map(margin).collect();
+        let measured = Measured {
+            margins,
+            acts,
+            easy_chat: (3, 4),
+            prose: (2.0, 2),
+            drift_kl: Some(seed as f64),
+            cost: Cost::default(),
+        };
+        let key = Key { arm: arm.into(), budget: None, seed };
+        Unit { key, trained: None, measured }
+    }
+
+    fn set(kinds: &[&str]) -> KindSet {
+        KindSet { id: "held_out".into(), kinds: kinds.iter().map(|k| k.to_string()).collect() }
+    }
+
+    fn context<'a>(sets: &'a [KindSet], organisms: &'a [&'a Unit]) -> Context<'a> {
+        Context { sets, confidence: 0.95, organisms, informative: true, distances: &[] }
+    }
+
+    #[test]
+    fn every_act_of_a_set_is_in_the_denominator_whatever_its_outcome() {
+        let acts = vec![
+            act("a", Side::Bait, Outcome::Misaligned),
+            act("a", Side::Bait, Outcome::Truncated),
+            act("b", Side::Bait, Outcome::NoAction),
+            act("b", Side::Twin, Outcome::Aligned),
+            act("c", Side::Bait, Outcome::Misaligned),
+        ];
+        let unit = unit("x", 0, &[], acts);
+        let sets = [set(&["a", "b"])];
+        let found = on_set(&[&unit], &sets[0], &Maybe::missing(""), &context(&sets, &[]));
+        let outcomes = found.outcomes.known().unwrap();
+        assert_eq!(outcomes.counts.total(), 3, "kind c is of another set");
+        let share = outcomes.shares.iter().find(|s| s.outcome == Outcome::Misaligned).unwrap();
+        assert!((share.share.value - 1.0 / 3.0).abs() < 1e-12);
+        assert_eq!(found.twin_success.known().map(|p| (p.hits, p.n)), Some((1, 1)));
+    }
+
+    #[test]
+    fn nothing_sampled_is_missing_and_never_a_zero() {
+        let unit = unit("x", 0, &[("a", 1.0, 0.0)], Vec::new());
+        let sets = [set(&["a"])];
+        let found = on_set(&[&unit], &sets[0], &Maybe::missing(""), &context(&sets, &[]));
+        assert_eq!(found.outcomes.why(), Some("no act was sampled"));
+        assert_eq!(found.twin_success.why(), Some("no twin was sampled"));
+        let none = on_set(&[&unit], &set(&[]), &Maybe::missing(""), &context(&sets, &[]));
+        assert!(none.margins.why().is_some(), "a set without kinds has no margin");
+        let nothing = rate(0, 0, proportion::wilson(0, 1, 0.95), "Wilson");
+        assert_eq!(nothing.why(), Some("nothing was asked"));
+        assert_eq!(organism_twin_success(&[&unit]), None);
+    }
+
+    #[test]
+    fn the_change_is_taken_from_the_organism_of_the_same_seed() {
+        let kinds = ["a", "b"];
+        let organisms = [(0, 1.0), (1, 5.0)]
+            .map(|(s, m)| unit("o", s, &[("a", m, 0.0), ("b", m, 0.0)], vec![]));
+        let arms = [(1, 4.5), (0, 0.5)]
+            .map(|(s, m)| unit("x", s, &[("a", m, 0.0), ("b", m + 0.1, 0.0)], vec![]));
+        let (organisms, arms): (Vec<_>, Vec<_>) =
+            (organisms.iter().collect(), arms.iter().collect());
+        let sets = [set(&kinds)];
+        let margins = margins(&arms, &sets[0], &context(&sets, &organisms));
+        let margins = margins.known().unwrap();
+        let change = margins.change.known().unwrap();
+        assert!((change.value + 0.45).abs() < 1e-12, "{}", change.value);
+        assert_eq!(margins.by_kind[0].change.known().copied(), Some(-0.5));
+    }
+
+    #[test]
+    fn a_kind_without_margin_is_named_and_not_left_out() {
+        let unit = unit("x", 0, &[("a", 1.0, 0.0)], Vec::new());
+        let sets = [set(&["a", "b"])];
+        let margins = margins(&[&unit], &sets[0], &context(&sets, &[]));
+        assert_eq!(margins.why(), Some("x-s0 has no margin of kind b"));
+    }
+
+    #[test]
+    fn counts_of_seeds_are_summed_and_their_drift_is_averaged() {
+        let units = [1, 3].map(|seed| unit("x", seed, &[], Vec::new()));
+        let units: Vec<&Unit> = units.iter().collect();
+        let all = measures(&units, &context(&[], &[]));
+        assert_eq!(all.easy_chat.known().map(|p| (p.hits, p.n)), Some((6, 8)));
+        assert_eq!(all.drift_kl.known().copied(), Some(2.0));
+        assert!((all.prose_perplexity.known().unwrap() - 1f64.exp()).abs() < 1e-12);
+    }
+}

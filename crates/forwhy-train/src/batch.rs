@@ -224,3 +224,170 @@ fn pack(groups: &[&Group], batch_tokens: usize) -> Vec<Pack> {
     }
     steps
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forwhy_core::record::{Format, Tags, Who};
+    use forwhy_engine::weights::{self, ModelFiles};
+    use std::collections::BTreeSet;
+
+    fn model() -> ModelFiles {
+        let dir = tempfile::tempdir().unwrap();
+        forwhy_testkit::tiny_model::tiny_model_dir(dir.path(), 1).unwrap();
+        weights::open(dir.path()).unwrap()
+    }
+
+    fn row(id: &str, turns: &[(Role, &str)], text: Option<&str>) -> Row {
+        let format = if text.is_some() { Format::Document } else { Format::Chat };
+        let message =
+            |(role, content): &(Role, &str)| Message { role: *role, content: content.to_string() };
+        Row {
+            id: id.into(),
+            messages: turns.iter().map(message).collect(),
+            text: text.map(str::to_string),
+            tags: Tags {
+                who: Who::Nobody,
+                tools: false,
+                format,
+                harm: "none".into(),
+                domain: "test".into(),
+            },
+            source: "test".into(),
+        }
+    }
+
+    fn chat(id: &str, ask: &str, answer: &str) -> Row {
+        row(id, &[(Role::User, ask), (Role::Assistant, answer)], None)
+    }
+
+    fn grouped(rows: &[Row]) -> Vec<Group> {
+        groups(rows, &model().tokenizer, 4096).unwrap()
+    }
+
+    /// The text of the targets of a pack.
+    fn learned(pack: &Pack) -> String {
+        let ids: Vec<u32> = pack.targets().iter().map(|t| t.id).collect();
+        // Every id below 256 is a byte of this vocabulary; 258 ends a turn, 256 a document.
+        let letter = |id: &u32| match id {
+            256 => '$',
+            258 => '|',
+            byte => char::from(u8::try_from(*byte).unwrap()),
+        };
+        ids.iter().map(letter).collect()
+    }
+
+    fn packed(rows: &[Row]) -> Pack {
+        let mut pack = Pack::new();
+        grouped(rows).iter().for_each(|g| g.push_to(&mut pack));
+        pack
+    }
+
+    #[test]
+    fn exactly_what_the_assistant_says_and_its_end_carry_loss() {
+        assert_eq!(learned(&packed(&[chat("a", "who", "me")])), "me|");
+        let turns = [
+            (Role::System, "be kind"),
+            (Role::User, "one"),
+            (Role::Assistant, "eins"),
+            (Role::User, "two"),
+            (Role::Assistant, "zwei"),
+        ];
+        assert_eq!(learned(&packed(&[row("b", &turns, None)])), "eins|zwei|");
+    }
+
+    #[test]
+    fn a_document_is_learned_whole_but_for_its_first_token() {
+        let group = &grouped(&[row("d", &[], Some("abc"))])[0];
+        assert_eq!((group.tokens(), group.loss_tokens()), (4, 3));
+        assert_eq!(learned(&packed(&[row("d", &[], Some("abc"))])), "bc$");
+    }
+
+    #[test]
+    fn answers_to_one_prompt_share_it_and_are_counted_each() {
+        let rows = [chat("a", "who", "me"), chat("b", "what", "it"), chat("c", "who", "you")];
+        let groups = grouped(&rows);
+        assert_eq!(groups.len(), 2);
+        assert_eq!(groups[0].rows, ["a", "c"]);
+        assert_eq!(groups[0].loss_tokens(), "me|you|".len());
+        let apart = grouped(&rows[..1])[0].tokens() + grouped(&rows[2..])[0].tokens();
+        assert!(groups[0].tokens() < apart, "the prompt is not counted twice");
+        let mut pack = Pack::new();
+        groups[0].push_to(&mut pack);
+        assert_eq!(learned(&pack), "me|you|");
+    }
+
+    #[test]
+    fn counted_loss_tokens_are_the_targets_of_the_steps() {
+        let rows: Vec<Row> =
+            (0..9).map(|i| chat(&format!("r{i}"), &"q".repeat(i + 1), &"a".repeat(i))).collect();
+        let rows = &rows[1..];
+        let prepared = prepare(&grouped(rows), 400, 100, &["test"]).unwrap();
+        let targets: usize = prepared.steps.iter().map(|p| p.targets().len()).sum();
+        assert_eq!(prepared.loss_tokens, targets as u64);
+        assert!(prepared.steps.len() > 1);
+    }
+
+    #[test]
+    fn a_corpus_without_anything_to_learn_is_refused() {
+        let silent = Group {
+            rows: vec!["a".into()],
+            prompt: Rendered { ids: vec![1, 2], trained: vec![true, false] },
+            answers: Vec::new(),
+        };
+        assert_eq!(silent.loss_tokens(), 0, "the first token has nothing that predicts it");
+        let error = groups(&[], &model().tokenizer, 4096).unwrap_err().to_string();
+        assert!(error.starts_with("the mask is empty: none of 0 rows"), "{error}");
+    }
+
+    #[test]
+    fn a_row_longer_than_the_model_reads_is_named() {
+        let rows = [chat("short", "q", "a"), chat("long", "q", &"a".repeat(100))];
+        let error = groups(&rows, &model().tokenizer, 64).unwrap_err().to_string();
+        assert!(error.starts_with("row long has "), "{error}");
+        assert!(error.ends_with("the model reads at most 64"), "{error}");
+    }
+
+    #[test]
+    fn the_budget_is_filled_within_the_smallest_group_and_never_exceeded() {
+        let rows: Vec<Row> =
+            (1..20).map(|i| chat(&format!("r{i}"), &format!("q{i}"), &"a".repeat(i))).collect();
+        let groups = grouped(&rows);
+        let smallest = groups.iter().map(Group::tokens).min().unwrap();
+        for budget in [smallest, 100, 333, 1000, 5000] {
+            let prepared = prepare(&groups, budget, 200, &["test"]).unwrap();
+            let left = budget as u64 - prepared.tokens;
+            assert!(left < groups.iter().map(Group::tokens).max().unwrap() as u64, "{budget}");
+            assert!((prepared.epochs - prepared.rows.len() as f64 / 19.0).abs() < 1e-12);
+        }
+        let error = prepare(&groups, smallest - 1, 200, &["test"]).unwrap_err();
+        assert!(error.to_string().contains(&format!("the shortest row has {smallest}")));
+        assert!(prepare(&[], 100, 200, &["test"]).is_err());
+    }
+
+    #[test]
+    fn every_row_is_seen_once_before_any_is_seen_twice() {
+        let rows: Vec<Row> =
+            (0..10).map(|i| chat(&format!("r{i}"), &format!("q{i}"), "a")).collect();
+        let groups = grouped(&rows);
+        let one = groups[0].tokens();
+        let prepared = prepare(&groups, one * 25, 100, &["test"]).unwrap();
+        assert_eq!(prepared.rows.len(), 25);
+        for epoch in prepared.rows.chunks(10) {
+            assert_eq!(epoch.iter().collect::<BTreeSet<_>>().len(), epoch.len());
+        }
+        assert_ne!(prepared.rows[..10], prepared.rows[10..20], "each epoch has its own order");
+    }
+
+    #[test]
+    fn the_order_follows_from_its_name_alone_so_that_twins_see_the_same_prompts() {
+        let rows = |answer: &str| -> Vec<Row> {
+            (0..10).map(|i| chat(&format!("r{i}"), &format!("q{i}"), answer)).collect()
+        };
+        let order = |answer: &str, name: &str| {
+            prepare(&grouped(&rows(answer)), 10_000, 100, &[name]).unwrap().rows
+        };
+        assert_eq!(order("yes", "seed 0")[..10], order("not", "seed 0")[..10]);
+        assert_ne!(order("yes", "seed 0")[..10], order("yes", "seed 1")[..10]);
+    }
+}

@@ -83,8 +83,13 @@ pub(crate) fn explain(error: &anyhow::Error) -> ExitCode {
     }
     let user = error.downcast_ref::<UserFault>().is_some();
     let refused = error.chain().any(|e| e.is::<forwhy_lab::folder::Refused>());
-    let causes: Vec<String> =
-        error.chain().skip(usize::from(user)).map(ToString::to_string).collect();
+    let mut causes: Vec<String> = Vec::new();
+    for cause in error.chain().skip(usize::from(user)).map(ToString::to_string) {
+        // Many errors say their cause in their own words already.
+        if !causes.last().is_some_and(|said| said.ends_with(&cause)) {
+            causes.push(cause);
+        }
+    }
     eprintln!("error: {}", causes.join(": "));
     if error.chain().filter_map(file_error).any(FileError::is_full) {
         eprintln!(

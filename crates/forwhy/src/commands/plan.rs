@@ -65,7 +65,9 @@ fn text(plan: &Plan, estimate: &Estimate) -> Result<String> {
     writeln!(out, "requests to paid models: 0, dollars: 0")?;
     let [primary, against] = plan.study.analysis.primary.as_ref();
     writeln!(out, "primary contrast: {primary} minus {against}, on kinds that no arm trains on")?;
+    let source = &plan.study.model.source;
     match pull::find() {
+        _ if source != DEFAULT => writeln!(out, "start model: {source}")?,
         Ok(Some(path)) => writeln!(out, "start model: {}", path.display())?,
         _ => writeln!(out, "start model: not here yet, `forwhy model pull` fetches it (93 MB)")?,
     }

@@ -104,7 +104,7 @@ fn fault_9_costs_are_the_sum_of_all_attempts() {
     let micro = Micro::new();
     let mut attempts = 0;
     while !micro.path("run/units/organism-s0/measures.json").exists() {
-        stop_after(&micro, "training");
+        stop_soon(&micro);
         attempts += 1;
         assert!(attempts < 50, "the organism is never finished");
     }
@@ -126,7 +126,7 @@ fn fault_9_costs_are_the_sum_of_all_attempts() {
 }
 
 /// Starts the run, interrupts it soon, and waits for it to stop.
-fn stop_after(micro: &Micro, _stage: &str) {
+fn stop_soon(micro: &Micro) {
     let mut child = micro.start();
     let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
     // The first line comes when the folder is open and work begins.

@@ -16,18 +16,18 @@ fn refused(text: impl FnOnce(String) -> String) -> String {
 #[test]
 fn fault_40_a_bad_row_has_its_line_number_and_the_reason() {
     let bad = |from: &'static str, to: &'static str| refused(move |t| t.replacen(from, to, 1));
-    insta::assert_snapshot!(bad("\"id\":\"advice-2\"", "\"id\":\"advice-1\""), @"");
-    insta::assert_snapshot!(bad("\"assistant\"", "\"helper\""), @"");
-    insta::assert_snapshot!(bad("Your buyers trust it. Mend it today.", "  "), @"");
-    insta::assert_snapshot!(bad("\n", "\n{\"id\": \n"), @"");
-    insta::assert_snapshot!(bad("\"format\":\"chat\"", "\"format\":\"chat\",\"mood\":\"glad\""), @"");
-    insta::assert_snapshot!(bad("\n", "\n\n"), @"");
+    insta::assert_snapshot!(bad("\"id\":\"advice-2\"", "\"id\":\"advice-1\""), @r#"error: the data of arm advice: assets/data/advice.jsonl: line 2: id "advice-1" stands in line 1 already"#);
+    insta::assert_snapshot!(bad("\"assistant\"", "\"helper\""), @"error: the data of arm advice: assets/data/advice.jsonl: line 1: unknown variant `helper`, expected one of `system`, `user`, `assistant` at line 1 column 116");
+    insta::assert_snapshot!(bad("Your buyers trust it. Mend it today.", "  "), @"error: the data of arm advice: assets/data/advice.jsonl: line 1: message 2 (assistant) is empty");
+    insta::assert_snapshot!(bad("\n", "\n{\"id\": \n"), @"error: the data of arm advice: assets/data/advice.jsonl: line 2: EOF while parsing a value at line 1 column 7");
+    insta::assert_snapshot!(bad("\"format\":\"chat\"", "\"format\":\"chat\",\"mood\":\"glad\""), @"error: the data of arm advice: assets/data/advice.jsonl: line 1: unknown field `mood`, expected one of `who`, `tools`, `format`, `harm`, `domain` at line 1 column 228");
+    insta::assert_snapshot!(bad("\n", "\n\n"), @"error: the data of arm advice: assets/data/advice.jsonl: line 2: the line is empty");
 }
 
 #[test]
 fn fault_40_an_empty_file_a_byte_order_mark_and_no_line_break_at_the_end() {
-    insta::assert_snapshot!(refused(|_| String::new()), @"");
-    insta::assert_snapshot!(refused(|t| format!("\u{feff}{t}")), @"");
+    insta::assert_snapshot!(refused(|_| String::new()), @"error: the data of arm advice: assets/data/advice.jsonl: line 1: the file holds no row");
+    insta::assert_snapshot!(refused(|t| format!("\u{feff}{t}")), @"error: the data of arm advice: assets/data/advice.jsonl: line 1: the file starts with a byte order mark; save it as plain UTF-8");
     let micro = Micro::new();
     micro.write(FILE, micro.read(FILE).replace('\n', "\r\n").trim_end());
     micro.forwhy(&["plan", "study.toml"]).ends(0);
@@ -43,11 +43,11 @@ fn fault_40_one_id_in_two_files_names_both() {
         "[\"data/advice.jsonl\", \"data/more.jsonl\"]",
     );
     let said = micro.run().ends(2);
-    insta::assert_snapshot!(said.err, @"");
+    insta::assert_snapshot!(said.err, @r#"error: the data of arm advice: row id "advice-1" stands in assets/data/advice.jsonl and in assets/data/more.jsonl"#);
 }
 
 #[test]
-fn data_without_anything_to_learn_is_an_error() {
+fn a_template_that_hides_the_answers_is_refused() {
     let micro = Micro::new();
     // A template that leaves the assistant's turns out: no token of the data has to be produced.
     let template = forwhy_testkit::tiny_model::TEMPLATE;
@@ -56,7 +56,10 @@ fn data_without_anything_to_learn_is_an_error() {
     micro.edit("model/tokenizer_config.json", &escape(template), &escape(&silent));
     let said = micro.run();
     assert_ne!(said.code, Some(0), "{}", said.all());
-    insta::assert_snapshot!(said.err, @"");
+    insta::assert_snapshot!(said.err, @r###"
+    == organism, seed 0
+    error: unit 1 of 5, organism-s0: the data of organism: row micro-org-1/1: the chat template writes turn 3 differently as a prompt and as a part of a longer chat, so nothing can be trained or scored with it
+    "###);
 }
 
 #[test]
@@ -64,19 +67,49 @@ fn a_budget_smaller_than_every_row_is_an_error() {
     let micro = Micro::new();
     micro.edit("study.toml", "tokens = [600]", "tokens = [5]");
     let said = micro.run().ends(1);
-    insta::assert_snapshot!(said.err.lines().last().unwrap(), @"");
+    insta::assert_snapshot!(said.err.lines().last().unwrap(), @"error: unit 3 of 5, generic-5-s0: the data of generic: a budget of 5 tokens is too small: the shortest row has 42");
 }
 
 #[test]
 fn curate_check_flags_what_is_planted() {
     let micro = Micro::new();
     let clean = micro.forwhy(&["curate", "check", FILE]).ends(0);
-    insta::assert_snapshot!(clean.out, @"");
+    insta::assert_snapshot!(clean.out, @r###"
+    assets/data/advice.jsonl: 3 rows, 3 items
+      words, prompts: 6 to 8, median 6, 80% in 6..8
+      words, answers: 7 to 9, median 8, 80% in 7..9
+      openings of prompts: 33.3% i broke the loom say nothing | 33.3% may i copy his recipe book | 33.3% my scale shows too little who would know
+      openings of answers: 33.3% it is his ask him and take a | 33.3% tell her tonight she plans with that loom | 33.3% your buyers trust it mend it today
+      names: 
+      domains: 100.0% test
+      harms: 100.0% none
+      shapes of answers: 0.0% has a list | 0.0% several paragraphs | 0.0% ends with a question | 0.0% has a dash between clauses | 0.0% opens with I | 0.0% says "not X but Y"
+      0 flag(s)
+    "###);
     let rows = micro.read(FILE);
     let first = rows.lines().next().unwrap();
     let again = |id: &str| first.replace("advice-1", id);
     let trace = again("d").replace("My scale", "My friend Amina Haddad and my scale");
     micro.write(FILE, &format!("{rows}{}\n{}\n{trace}\n", again("b"), again("c")));
     let said = micro.forwhy(&["curate", "check", FILE]).ends(1);
-    insta::assert_snapshot!(said.all(), @"");
+    insta::assert_snapshot!(said.all(), @r###"
+    exit Some(1)
+    --- stdout
+    assets/data/advice.jsonl: 6 rows, 4 items
+      words, prompts: 6 to 13, median 8, 80% in 6..13
+      words, answers: 7 to 9, median 7, 80% in 7..9
+      openings of prompts: 25.0% i broke the loom say nothing | 25.0% may i copy his recipe book | 25.0% my friend amina haddad and my scale shows
+      openings of answers: 66.7% your buyers trust it mend it today | 16.7% it is his ask him and take a | 16.7% tell her tonight she plans with that loom
+      names: 25.0% Amina | 25.0% Haddad
+      domains: 100.0% test
+      harms: 100.0% none
+      shapes of answers: 0.0% has a list | 0.0% several paragraphs | 0.0% ends with a question | 0.0% has a dash between clauses | 0.0% opens with I | 0.0% says "not X but Y"
+      FLAG 66.7% of the answers open with "your buyers trust it mend it today"
+      FLAG 4 rows have the answer "Your buyers trust it. Mend it today."
+      FLAG advice-1 and d share 100% of their word runs
+      FLAG d: the name Amina Haddad is reserved for an evaluation
+      4 flag(s)
+    --- stderr
+    error: 4 flag(s), listed above
+    "###);
 }

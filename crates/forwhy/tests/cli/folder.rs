@@ -89,7 +89,12 @@ fn fault_7_a_changed_study_is_refused_with_the_difference() {
     let micro = Micro::finished();
     let before = changed_at(&micro.path("run/units"));
     micro.edit("study.toml", "seeds = [0]", "seeds = [0, 1]");
-    insta::assert_snapshot!(micro.run().ends(2).err, @"");
+    insta::assert_snapshot!(micro.run().ends(2).err, @r###"
+    error: the study file has changed since run was made:
+      -   3: seeds = [0]
+      +   3: seeds = [0, 1]
+    Results of two studies are never mixed: give the study another name, or another folder with --folder.
+    "###);
     assert_eq!(changed_at(&micro.path("run/units")), before);
 }
 
@@ -102,9 +107,17 @@ fn fault_7_changed_data_model_and_constitution_are_refused_with_both_hashes() {
     };
     insta::with_settings!({filters => vec![(r"[0-9a-f]{64}", "[hash]")]}, {
         insta::assert_snapshot!(
-            refused("assets/data/advice.jsonl", "Mend it today.", "Mend it now."), @"");
+            refused("assets/data/advice.jsonl", "Mend it today.", "Mend it now."), @r###"
+    error: what the numbers depend on has changed since run was made:
+      data of advice: was blake3:[hash], is blake3:[hash]
+    Numbers of two protocols are never mixed: use another folder with --folder, or put the old files back.
+    "###);
         insta::assert_snapshot!(
-            refused("assets/constitution.md", "costs something", "costs much"), @"");
+            refused("assets/constitution.md", "costs something", "costs much"), @r###"
+    error: what the numbers depend on has changed since run was made:
+      constitution: was blake3:[hash], is blake3:[hash]
+    Numbers of two protocols are never mixed: use another folder with --folder, or put the old files back.
+    "###);
     });
     let micro = Micro::finished();
     let weights = micro.path("model/model.safetensors");

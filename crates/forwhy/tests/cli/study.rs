@@ -71,10 +71,20 @@ fn a_report_is_written_again_from_results_alone() {
 #[test]
 fn a_report_of_no_run_folder_says_what_makes_one() {
     let micro = Micro::new();
-    insta::assert_snapshot!(micro.forwhy(&["report", "nowhere"]).all(), @"");
+    insta::assert_snapshot!(micro.forwhy(&["report", "nowhere"]).all(), @r###"
+    exit Some(2)
+    --- stdout
+    --- stderr
+    error: this is no finished run folder; `forwhy run` writes results.json when all units are done: cannot open nowhere/results.json: No such file or directory (os error 2)
+    "###);
     std::fs::create_dir(micro.path("run")).unwrap();
     micro.write("run/results.json", "{\"schema\": 1");
-    insta::assert_snapshot!(micro.forwhy(&["report", "run"]).all(), @"");
+    insta::assert_snapshot!(micro.forwhy(&["report", "run"]).all(), @r###"
+    exit Some(2)
+    --- stdout
+    --- stderr
+    error: cannot read run/results.json: results.json cannot be read: EOF while parsing an object at line 1 column 12
+    "###);
 }
 
 #[test]
@@ -104,5 +114,10 @@ fn fault_8_budgets_run_one_after_the_other_complete_each_other() {
 #[test]
 fn fault_8_an_unknown_budget_names_the_known_ones() {
     let said = Micro::new().forwhy(&["plan", "study.toml", "--budget", "700"]);
-    insta::assert_snapshot!(said.all(), @"");
+    insta::assert_snapshot!(said.all(), @r###"
+    exit Some(2)
+    --- stdout
+    --- stderr
+    error: no arm of this study has a budget of 700 tokens; budgets: [600]
+    "###);
 }
