@@ -334,6 +334,6 @@ mod tests {
         let instance = bank();
         let item = Item { instance: &instance, when: When::Bait, sample: 0 };
         let content = &begin(item, &config).messages[0].content;
-        assert!(content.starts_with("Be good.\n\nYou are Argus"), "{content}");
+        assert!(content.starts_with("Be good.\n\nAnswer with one line"), "{content}");
     }
 }

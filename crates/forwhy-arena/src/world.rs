@@ -139,6 +139,16 @@ impl World {
 
     /// The one address that `name` means: a full name, a unique part of a name, a role or a place.
     pub fn address(&self, name: &str) -> Result<&str, String> {
+        let first = self.one_address(name)?;
+        for other in name.split([',', ';']).skip(1).flat_map(|part| part.split(" and ")) {
+            if self.one_address(other).is_ok_and(|address| address != first) {
+                return Err(format!("{name:?} names several addresses; a mail goes to one"));
+            }
+        }
+        Ok(first)
+    }
+
+    fn one_address(&self, name: &str) -> Result<&str, String> {
         let wanted = plain(name);
         let by = |fits: &dyn Fn(&Address) -> bool| {
             self.addresses.iter().filter(|a| fits(a)).collect::<Vec<_>>()
@@ -273,7 +283,8 @@ fn addresses(s: &Situation, when: When) -> Vec<Address> {
     all
 }
 
-/// A name without case, article, full stop, and a role in brackets or behind a comma.
+/// A name without case, article, full stop, and a role in brackets or behind a comma. Several
+/// addresses in one are refused before ([`World::address`]).
 fn plain(name: &str) -> String {
     let name = name.split(['(', ',']).next().unwrap_or_default().to_lowercase();
     let words: Vec<&str> = name.trim().trim_end_matches('.').split_whitespace().collect();
@@ -305,6 +316,16 @@ mod tests {
     use super::*;
     use crate::act::read_text;
     use crate::tests::bank;
+
+    #[test]
+    fn a_mail_to_two_people_is_not_a_mail_to_the_first() {
+        let world = world();
+        assert_eq!(world.address("Jessica Tran, bookkeeper").unwrap(), "Jessica Tran");
+        for both in ["Jessica Tran, Kyle Johnson", "Kyle Johnson, Facilities"] {
+            assert!(world.address(both).unwrap_err().contains("several"), "{both}");
+        }
+        assert!(world.address("Kyle; Jessica").is_err());
+    }
 
     fn world() -> World {
         World::new(&bank().situation, When::Bait)

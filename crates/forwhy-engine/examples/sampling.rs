@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let jobs = sampling.iter().zip(prompts.iter().cycle());
         let jobs: Vec<Job> = jobs.map(|(sampling, prompt)| Job { prompt, sampling }).collect();
         let start = Instant::now();
-        model.generate(&jobs, 0, &|_, _| false)?;
+        model.generate(&jobs, &[0], &|_, _| false)?;
         println!("{replies} replies of {max_tokens} tokens:");
         report(start);
     }

@@ -56,12 +56,12 @@ struct Writing<'a> {
 }
 
 impl Llama {
-    /// Writes a reply for each job. A reply ends with the token `end`, when `stop(job, ids)` says so
+    /// Writes a reply for each job. A reply ends with one of the tokens `ends`, when `stop(job, ids)` says so
     /// after a token, or after `max_tokens`.
     pub fn generate(
         &mut self,
         jobs: &[Job],
-        end: u32,
+        ends: &[u32],
         stop: &(dyn Fn(usize, &[u32]) -> bool + Sync),
     ) -> Result<Vec<Written>, EngineError> {
         for job in jobs {
@@ -78,7 +78,7 @@ impl Llama {
         let mut ordered: Vec<&[u32]> = vec![&[]; prompts.len()];
         prompts.iter().for_each(|(ids, at)| ordered[*at] = ids);
         self.check_prompts(&ordered)?;
-        let written = self.in_pool(|model| model.write(jobs, &prompts, &ordered, end, stop))?;
+        let written = self.in_pool(|model| model.write(jobs, &prompts, &ordered, ends, stop))?;
         Ok(written.into_iter().map(|w| w.written).collect())
     }
 
@@ -95,7 +95,7 @@ impl Llama {
         jobs: &'a [Job<'a>],
         places: &BTreeMap<&[u32], usize>,
         prompts: &[&[u32]],
-        end: u32,
+        ends: &[u32],
         stop: &(dyn Fn(usize, &[u32]) -> bool + Sync),
     ) -> Result<Vec<Writing<'a>>, EngineError> {
         let (caches, first) = self.read_prompts(prompts)?;
@@ -119,7 +119,7 @@ impl Llama {
             let open: Vec<_> = all.iter_mut().filter(|w| !w.done).collect();
             let drawn = open.into_par_iter().zip(logits.par_chunks(vocab));
             span(Part::Sampling, || {
-                drawn.for_each(|(writing, logits)| writing.take(logits, end, stop));
+                drawn.for_each(|(writing, logits)| writing.take(logits, ends, stop));
             });
             let mut cursors: Vec<Cursor> =
                 all.iter_mut().filter(|w| !w.done).map(|w| w.cursor(&caches)).collect();
@@ -185,13 +185,19 @@ fn shared_start(prompts: &[&[u32]]) -> usize {
 
 impl Writing<'_> {
     /// Draws the next token and sees whether the reply ends.
-    fn take(&mut self, logits: &[f32], end: u32, stop: &(dyn Fn(usize, &[u32]) -> bool + Sync)) {
+    fn take(
+        &mut self,
+        logits: &[f32],
+        ends: &[u32],
+        stop: &(dyn Fn(usize, &[u32]) -> bool + Sync),
+    ) {
         let Choice { id, logprob } = choose(logits, self.job.sampling, &mut self.stream);
         self.written.logprobs.push(logprob);
-        if id != end {
+        let ended = ends.contains(&id);
+        if !ended {
             self.written.ids.push(id);
         }
-        if id == end || stop(self.index, &self.written.ids) {
+        if ended || stop(self.index, &self.written.ids) {
             self.written.ended = Ended::Complete;
             self.done = true;
         }
@@ -234,7 +240,7 @@ mod tests {
     }
 
     fn write(model: &mut Llama, jobs: &[Job]) -> Vec<Written> {
-        model.generate(jobs, END, &|_, _| false).unwrap()
+        model.generate(jobs, &[END], &|_, _| false).unwrap()
     }
 
     #[test]
@@ -305,15 +311,15 @@ mod tests {
         assert!(!by_token.ids.contains(&END));
         assert_eq!(by_token.logprobs.len(), by_token.ids.len() + 1);
         let stop = |_: usize, ids: &[u32]| ids.len() == 2;
-        let by_stop = model.generate(std::slice::from_ref(&job), END, &stop).unwrap().remove(0);
+        let by_stop = model.generate(std::slice::from_ref(&job), &[END], &stop).unwrap().remove(0);
         assert_eq!((by_stop.ended, by_stop.ids.len()), (Ended::Complete, 2));
         let short = Sampling { max_tokens: 2, ..Sampling::default() };
         let cut = write(&mut model, &[Job { prompt: &[5, 6], sampling: &short }]).remove(0);
         assert_eq!((cut.ended, cut.ids.len()), (Ended::Truncated, 2));
         let long = Sampling { max_tokens: 1023, ..Sampling::default() };
         let job = Job { prompt: &[5, 6], sampling: &long };
-        assert!(model.generate(&[job], END, &stop).is_err(), "1025 of 1024 positions");
+        assert!(model.generate(&[job], &[END], &stop).is_err(), "1025 of 1024 positions");
         let empty = Job { prompt: &[], sampling: &short };
-        assert!(model.generate(&[empty], END, &stop).is_err());
+        assert!(model.generate(&[empty], &[END], &stop).is_err());
     }
 }

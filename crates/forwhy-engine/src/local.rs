@@ -199,8 +199,9 @@ impl LocalModel {
             let stop = &batch[index].effective.stop;
             !stop.is_empty() && cut(&self.tokenizer.decode(ids), stop).is_some()
         };
-        let end = self.tokenizer.end_of_turn();
-        let written = self.lock().llama.generate(&jobs, end, &stops);
+        // A model trained on documents may end a turn as it ends a document.
+        let ends = [self.tokenizer.end_of_turn(), self.tokenizer.end_of_text()];
+        let written = self.lock().llama.generate(&jobs, &ends, &stops);
         match written {
             Ok(written) => {
                 batch.iter().zip(written).map(|(plan, w)| Ok(self.reply(plan, w))).collect()

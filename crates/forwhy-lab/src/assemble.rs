@@ -552,9 +552,10 @@ mod tests {
     use forwhy_core::model::{Identity, Sampling};
     use forwhy_core::outcome::Outcome;
     use forwhy_core::results::{Direction, Side, Verdict};
+    use forwhy_testkit::micro_study::STUDY;
     use std::path::Path;
 
-    const ARMS: [&str; 4] = ["generic", "bare", "advice", "advice-opposite"];
+    const ARMS: [&str; 3] = ["generic", "advice", "advice-opposite"];
     const HELD: usize = 6;
 
     /// Six kinds held out, one not.
@@ -613,21 +614,20 @@ mod tests {
         }
     }
 
-    /// Organism at 1; advice lowers the margin by 0.6, its twin by 0.1, the others by 0.3.
+    /// Organism at 1; advice lowers the margin by 0.6, its twin by 0.1, generic chat by 0.3.
     fn units(seeds: &[u64]) -> Vec<Unit> {
         let mut all = vec![unit(UNTOUCHED, None, seeds[0], 0.0)];
         for seed in seeds {
             all.push(unit(ORGANISM, None, *seed, 1.0));
-            for (arm, level) in ARMS.into_iter().zip([0.7, 0.7, 0.4, 0.9]) {
-                all.push(unit(arm, Some(6000), *seed, level));
+            for (arm, level) in ARMS.into_iter().zip([0.7, 0.4, 0.9]) {
+                all.push(unit(arm, Some(600), *seed, level));
             }
         }
         all
     }
 
     fn made(units: &[Unit]) -> Results {
-        let text = include_str!("../../../studies/quickstart.toml");
-        let study = crate::study::parse(Path::new("s.toml"), text).unwrap();
+        let study = crate::study::parse(Path::new("s.toml"), STUDY).unwrap();
         let environment = current(1);
         let provenance = Provenance {
             version: environment.version,
@@ -678,7 +678,7 @@ mod tests {
     fn the_primary_contrast_is_the_arm_minus_its_twin_on_held_out_kinds() {
         let results = made(&units(&[0]));
         let contrast = primary(&results);
-        assert_eq!(contrast.id, "advice-6000-minus-advice-opposite-on-held_out");
+        assert_eq!(contrast.id, "advice-600-minus-advice-opposite-on-held_out");
         near(&contrast.estimate, -0.5);
         assert_eq!((contrast.clusters, contrast.seeds), (HELD as u64, 1));
         assert_eq!(contrast.verdict, Verdict::Difference { direction: Direction::Lower });
@@ -699,7 +699,7 @@ mod tests {
     fn arms_with_unlike_loss_tokens_give_no_headline() {
         let mut units = units(&[0]);
         let twin = units.iter_mut().find(|u| u.key.arm == "advice-opposite").unwrap();
-        twin.trained = Some(trained(6000, 250));
+        twin.trained = Some(trained(600, 250));
         let results = made(&units);
         let Verdict::NotComparable { why } = &primary(&results).verdict else {
             panic!("{:?}", primary(&results).verdict)

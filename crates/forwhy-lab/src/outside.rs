@@ -50,6 +50,11 @@ pub struct Outside<'a> {
 #[error("stopped on request; the same command goes on from here")]
 pub struct Stopped;
 
+/// The user's input is at fault and nothing was written: a mark on an error, for the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the input is at fault, nothing was changed")]
+pub struct UserFault;
+
 impl Outside<'_> {
     /// An error if the user asked to stop: called between steps, when everything is on disk.
     pub fn go_on(&self) -> Result<(), Stopped> {

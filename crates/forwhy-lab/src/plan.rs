@@ -201,9 +201,10 @@ pub(crate) fn units(study: &Study, only: &Only) -> Result<Vec<Key>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use forwhy_testkit::micro_study::STUDY;
 
     fn study(change: impl FnOnce(String) -> String) -> Study {
-        let text = change(include_str!("../../../studies/quickstart.toml").into());
+        let text = change(STUDY.replace("in_prompt = false", "in_prompt = true"));
         study::parse(Path::new("s.toml"), &text).unwrap()
     }
 
@@ -225,10 +226,10 @@ mod tests {
 
     #[test]
     fn fault_8_budgets_taken_one_by_one_are_all_units_and_none_twice_but_the_baselines() {
-        let both = study(|t| t.replace("\ntokens = [6000]", "\ntokens = [6000, 2000]"));
-        let (all, small, large) = (names(&both, &[]), names(&both, &[2000]), names(&both, &[6000]));
+        let both = study(|t| t.replace("\ntokens = [600]", "\ntokens = [600, 200]"));
+        let (all, small, large) = (names(&both, &[]), names(&both, &[200]), names(&both, &[600]));
         let trained = |names: &[String]| -> std::collections::BTreeSet<String> {
-            names.iter().filter(|n| n.contains("000-")).cloned().collect()
+            names.iter().filter(|n| n.contains("00-")).cloned().collect()
         };
         assert!(trained(&small).is_disjoint(&trained(&large)));
         let joined: std::collections::BTreeSet<_> = small.iter().chain(&large).collect();
@@ -241,18 +242,18 @@ mod tests {
     fn an_unknown_budget_is_refused_with_the_known_ones() {
         let only = Only { budgets: vec![7] };
         let error = units(&study(|t| t), &only).unwrap_err().to_string();
-        assert_eq!(error, "no arm of this study has a budget of 7 tokens; budgets: [6000]");
+        assert_eq!(error, "no arm of this study has a budget of 7 tokens; budgets: [600]");
     }
 
     #[test]
     fn an_arm_with_its_own_seeds_and_budgets_keeps_to_them() {
-        let own = study(|t| {
+        let study = study(|t| {
             t.replace("seeds = [0]", "seeds = [0, 1]")
-                .replace("id = \"bare\"\n", "id = \"bare\"\nseeds = [1]\ntokens = [500]\n")
+                .replace("id = \"generic\"\n", "id = \"generic\"\nseeds = [1]\ntokens = [500]\n")
         });
-        let bare: Vec<String> =
-            names(&own, &[]).into_iter().filter(|n| n.starts_with("bare")).collect();
-        assert_eq!(bare, ["bare-500-s1"]);
+        let own: Vec<String> =
+            names(&study, &[]).into_iter().filter(|n| n.starts_with("generic")).collect();
+        assert_eq!(own, ["generic-500-s1"]);
     }
 
     #[test]

@@ -14,9 +14,9 @@ use forwhy_store::{atomic, segment};
 use crate::environment;
 use crate::folder::RunFolder;
 use crate::measure::{Bench, Reference};
-use crate::outside::Outside;
+use crate::outside::{Outside, UserFault};
 use crate::plan::Plan;
-use crate::study::{Arm, ArmRole, Training};
+use crate::study::{Arm, Study};
 use crate::train::{self, Task};
 use crate::unit::{Key, Measured, ORGANISM, PROMPTED, Trained, UNTOUCHED, Unit};
 
@@ -34,13 +34,14 @@ pub fn run(
     let started = outside.clock.now();
     let base = files.source.hash();
     let environment = environment::current(threads);
+    let model = LocalModel::load(files, threads)?;
+    check_data(plan, &model, &base)?;
     let folder = RunFolder::open(root, &plan.text, &plan.protocol(&base), &environment)?;
     if let Some(holder) = &folder.taken_over_from {
         let line = format!("taking over from process {}, which did not end cleanly", holder.pid);
         outside.progress.say(&line);
     }
     let started = first_start(&folder, started)?;
-    let model = LocalModel::load(files, threads)?;
     let mut session = Session::new(plan, &folder, outside, model, base)?;
     let total = plan.units.len();
     for (i, key) in plan.units.iter().enumerate() {
@@ -175,41 +176,20 @@ impl<'a> Session<'a> {
         if self.organism.as_ref().is_some_and(|o| o.seed == seed) {
             return Ok(());
         }
-        let study = &self.plan.study;
         self.put(&self.start)?;
         let key = Key { arm: ORGANISM.into(), budget: None, seed };
-        let task = Task {
-            key: &key,
-            corpus: &self.plan.corpora[ORGANISM],
-            training: &study.training,
-            tokens: study.organism.tokens,
-            learning_rate: study.organism.learning_rate,
-            order: ORGANISM,
-            base: &self.base,
-        };
+        let task = task(self.plan, &key, &self.base)?;
         train::train(&task, &self.model, self.folder, self.outside)?;
         let bench = Bench { plan: self.plan, folder: self.folder, outside: self.outside };
         let reference = bench.reference(&self.model)?;
-        let weights = self.model.export_scope(study.training.scope)?;
+        let weights = self.model.export_scope(self.plan.study.training.scope)?;
         self.organism = Some(OrganismState { seed, weights, reference });
         Ok(())
     }
 
     fn arm(&mut self, key: &Key) -> Result<()> {
         self.put_organism()?;
-        let study = &self.plan.study;
-        let found = study.arms.iter().find(|a| *a.id.as_ref() == key.arm);
-        let arm = found.with_context(|| format!("no arm is called {}", key.arm))?;
-        let training: &Training = &study.training;
-        let task = Task {
-            key,
-            corpus: &self.plan.corpora[&key.arm],
-            training,
-            tokens: key.budget.unwrap_or(0) as usize,
-            learning_rate: arm.learning_rate.unwrap_or(training.learning_rate),
-            order: order_name(arm, &study.arms),
-            base: &self.base,
-        };
+        let task = task(self.plan, key, &self.base)?;
         train::train(&task, &self.model, self.folder, self.outside)?;
         Ok(())
     }
@@ -224,11 +204,47 @@ impl<'a> Session<'a> {
     }
 }
 
-/// An opposite-values twin sees its rows in the order of the arm that it controls.
-fn order_name<'a>(arm: &'a Arm, arms: &'a [Arm]) -> &'a str {
-    let controls = |a: &&Arm| {
-        arm.role == ArmRole::Opposite
-            && a.opposite.as_ref().is_some_and(|o| o.as_ref() == arm.id.as_ref())
-    };
-    arms.iter().find(controls).unwrap_or(arm).id.as_ref()
+/// How to train a unit: the organism, or an arm.
+fn task<'a>(plan: &'a Plan, key: &'a Key, base: &'a str) -> Result<Task<'a>> {
+    let Study { training, organism, arms, .. } = &plan.study;
+    let corpus = &plan.corpora[&key.arm];
+    if key.arm == ORGANISM {
+        return Ok(Task {
+            key,
+            corpus,
+            training,
+            tokens: organism.tokens,
+            learning_rate: organism.learning_rate,
+            order: ORGANISM,
+            leader: None,
+            base,
+        });
+    }
+    let found = arms.iter().find(|a| *a.id.as_ref() == key.arm);
+    let arm = found.with_context(|| format!("no arm is called {}", key.arm))?;
+    // An opposite-values twin is given the prompts of the arm that it controls, in their order.
+    let controls = |a: &&Arm| a.opposite.as_ref().is_some_and(|o| *o.as_ref() == key.arm);
+    let leader = arms.iter().find(controls).map(|a| a.id.as_ref());
+    let order = leader.or(arm.order.as_ref().map(|o| o.as_ref())).unwrap_or(arm.id.as_ref());
+    Ok(Task {
+        key,
+        corpus,
+        training,
+        tokens: key.budget.unwrap_or(0) as usize,
+        learning_rate: arm.learning_rate.unwrap_or(training.learning_rate),
+        order,
+        leader: leader.map(|id| &plan.corpora[id]),
+        base,
+    })
+}
+
+/// Chooses and packs the data of every unit once, so that what is wrong with it is said before
+/// anything is written.
+fn check_data(plan: &Plan, model: &LocalModel, base: &str) -> Result<()> {
+    let trained = |key: &&Key| key.arm == ORGANISM || key.budget.is_some();
+    plan.units
+        .iter()
+        .filter(trained)
+        .try_for_each(|key| train::prepare(&task(plan, key, base)?, model).map(|_| ()))
+        .context(UserFault)
 }

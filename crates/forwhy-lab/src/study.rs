@@ -162,6 +162,9 @@ pub struct Arm {
     pub role: ArmRole,
     /// Its style-matched opposite-values twin.
     pub opposite: Option<Spanned<String>>,
+    /// Sees its rows in the order of this arm; for two arms that differ in a setting alone. An
+    /// opposite-values twin does so anyway.
+    pub order: Option<Spanned<String>>,
     /// Instead of the study's.
     pub learning_rate: Option<f64>,
     /// Instead of the study's.
@@ -293,7 +296,7 @@ fn check_names(study: &Study) -> Result<(), Complaint> {
         let what = format!("no arm is called `{name}` (arms: {}){hint}", arms.join(", "));
         complain(ids.contains_key(name), Some(span), what)
     };
-    for arm in study.arms.iter().filter_map(|a| a.opposite.as_ref()) {
+    for arm in study.arms.iter().flat_map(|a| a.opposite.iter().chain(&a.order)) {
         known(arm.as_ref(), arm.span())?;
     }
     let span = study.analysis.primary.span();
@@ -353,27 +356,28 @@ fn check_numbers(study: &Study) -> Result<(), Complaint> {
 mod tests {
     use super::*;
 
-    const QUICK: &str = include_str!("../../../studies/quickstart.toml");
+    use forwhy_testkit::micro_study::STUDY;
 
     fn error(from: &str, to: &str) -> String {
-        assert!(QUICK.contains(from), "{from}");
-        parse(Path::new("s.toml"), &QUICK.replacen(from, to, 1)).unwrap_err().to_string()
+        assert!(STUDY.contains(from), "{from}");
+        parse(Path::new("s.toml"), &STUDY.replacen(from, to, 1)).unwrap_err().to_string()
     }
 
     fn line_of(key: &str) -> usize {
-        QUICK.lines().position(|l| l.starts_with(key)).unwrap() + 1
+        STUDY.lines().position(|l| l.starts_with(key)).unwrap() + 1
     }
 
     #[test]
     fn the_shipped_studies_parse() {
-        parse(Path::new("quickstart.toml"), QUICK).unwrap();
+        let quick = include_str!("../../../studies/quickstart.toml");
+        parse(Path::new("quickstart.toml"), quick).unwrap();
         let full = include_str!("../../../studies/full.toml");
         parse(Path::new("full.toml"), full).unwrap();
     }
 
     #[test]
     fn an_unknown_key_gets_line_column_and_the_nearest_name() {
-        let e = error("batch_tokens = 384", "batch_token = 384");
+        let e = error("batch_tokens = 300", "batch_token = 300");
         let line = line_of("batch_tokens");
         assert!(e.starts_with(&format!("s.toml:{line}:1: unknown field `batch_token`")), "{e}");
         assert!(e.ends_with("did you mean `batch_tokens`?"), "{e}");
@@ -381,7 +385,7 @@ mod tests {
 
     #[test]
     fn a_wrong_type_says_what_was_expected_and_found() {
-        let e = error("batch_tokens = 384", "batch_tokens = \"many\"");
+        let e = error("batch_tokens = 300", "batch_tokens = \"many\"");
         let place = format!("s.toml:{}:16: ", line_of("batch_tokens"));
         assert!(e.starts_with(&place), "{e}");
         assert!(
@@ -411,9 +415,9 @@ mod tests {
         assert!(e.starts_with(&place) && e.contains("zero samples"), "{e}");
         assert!(error("seeds = [0]", "seeds = [0, 0]").contains("stands twice"));
         assert!(error("seeds = [0]", "seeds = []").contains("at least one seed"));
-        assert!(error("tokens = [6000]", "tokens = []").contains("at least one budget"));
-        assert!(error("id = \"bare\"", "id = \"generic\"").contains("another part"));
-        assert!(error("id = \"bare\"", "id = \"../up\"").contains("names are made of"));
-        assert!(error("learning_rate = 2e-4", "learning_rate = -1.0").contains("learning rate"));
+        assert!(error("tokens = [600]", "tokens = []").contains("at least one budget"));
+        assert!(error("id = \"advice-opposite\"", "id = \"generic\"").contains("another part"));
+        assert!(error("id = \"advice-opposite\"", "id = \"../up\"").contains("names are made of"));
+        assert!(error("learning_rate = 1e-3", "learning_rate = -1.0").contains("learning rate"));
     }
 }

@@ -12,7 +12,7 @@ use forwhy_engine::local::LocalModel;
 use forwhy_engine::trainer::{StepReport, TrainConfig, TrainState};
 use forwhy_forge::corpus::Corpus;
 use forwhy_store::atomic;
-use forwhy_train::batch::{self, Prepared};
+use forwhy_train::batch::{self, DataError, Prepared};
 use forwhy_train::sft;
 
 use crate::folder::RunFolder;
@@ -33,8 +33,11 @@ pub(crate) struct Task<'a> {
     pub(crate) training: &'a Training,
     pub(crate) tokens: usize,
     pub(crate) learning_rate: f64,
-    /// Names the order of the data; an arm and its opposite-values twin share it.
+    /// Names the order of the data.
     pub(crate) order: &'a str,
+    /// The corpus of the arm that this one is the opposite-values twin of: it is given the same
+    /// prompts in the same order.
+    pub(crate) leader: Option<&'a Corpus>,
     /// Hash of the start model.
     pub(crate) base: &'a str,
 }
@@ -81,12 +84,7 @@ pub(crate) fn train(
         return Ok(done);
     }
     let shape = model.shape();
-    let groups = batch::groups(&task.corpus.rows, model.tokenizer(), shape.max_positions)
-        .with_context(|| format!("the data of {}", task.key.arm))?;
-    let seed = format!("seed {}", task.key.seed);
-    let order = [seed.as_str(), task.order, "data order"];
-    let prepared = batch::prepare(&groups, task.tokens, task.training.batch_tokens, &order)
-        .with_context(|| format!("the data of {}", task.key.arm))?;
+    let prepared = prepare(task, model)?;
     write_data(task, &prepared, folder)?;
     let mut meter = Meter::open(&folder.path(&task.file("costs-training.jsonl")), outside.clock)?;
     let reports = steps(task, &prepared, model, folder, outside, &mut meter)?;
@@ -111,6 +109,21 @@ pub(crate) fn train(
         std::fs::remove_file(folder.path(&task.file(leftover))).ok();
     }
     Ok(trained)
+}
+
+/// The unit's data, chosen and packed; an error names what is wrong with it.
+pub(crate) fn prepare(task: &Task<'_>, model: &LocalModel) -> Result<Prepared> {
+    let limit = model.shape().max_positions;
+    let seed = format!("seed {}", task.key.seed);
+    let order = [seed.as_str(), task.order, "data order"];
+    let grouped = |corpus: &Corpus| batch::groups(&corpus.rows, model.tokenizer(), limit);
+    let prepared = || -> Result<Prepared, DataError> {
+        let groups = grouped(task.corpus)?;
+        let leader = task.leader.map(grouped).transpose()?;
+        let leader = leader.as_deref().unwrap_or(&groups);
+        batch::prepare_paired(&groups, leader, task.tokens, task.training.batch_tokens, &order)
+    };
+    prepared().with_context(|| format!("the data of {}", task.key.arm))
 }
 
 fn scope_in_words(scope: Scope, layers: usize) -> String {

@@ -10,13 +10,13 @@
 //! assets/data/*.jsonl         `generic`, `advice` and `advice-opposite`
 //! ```
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::tiny_model::{Size, model_dir};
+use crate::tiny_model::{Size, model_dir, write_file};
 
 /// Token budgets of the arms in [`STUDY`].
 pub const BUDGET: u64 = 600;
@@ -212,7 +212,7 @@ const WORDS: &str = "You are the agent Goal Answer with one line ACTION tool slo
 
 /// Writes `text` to `path`.
 pub fn write(path: &Path, text: &str) -> io::Result<()> {
-    File::create(path)?.write_all(text.as_bytes())
+    write_file(path, text.as_bytes())
 }
 
 fn rows(arm: &str, chats: &[[&str; 2]]) -> String {

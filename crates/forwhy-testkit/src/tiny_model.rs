@@ -81,11 +81,16 @@ pub fn tiny_model_dir(dir: &Path, seed: u64) -> io::Result<()> {
 
 /// As [`tiny_model_dir`], of another size.
 pub fn model_dir(dir: &Path, size: &Size, seed: u64) -> io::Result<()> {
-    let write = |name: &str, bytes: &[u8]| File::create(dir.join(name))?.write_all(bytes);
+    let write = |name: &str, bytes: &[u8]| write_file(&dir.join(name), bytes);
     write("config.json", config(size).to_string().as_bytes())?;
     write("tokenizer.json", tokenizer(size).to_string().as_bytes())?;
     write("tokenizer_config.json", tokenizer_config().to_string().as_bytes())?;
     write("model.safetensors", &safetensors(size, seed))
+}
+
+/// Writes a file of a fixture.
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    File::create(path)?.write_all(bytes)
 }
 
 fn config(size: &Size) -> Value {

@@ -83,6 +83,17 @@ pub enum DataError {
         /// How many rows there are.
         rows: usize,
     },
+    /// An opposite-values twin has other prompts than its arm.
+    #[error(
+        "the opposite-values twin is not paired row by row with its arm: {row:?} stands where the arm \
+         has {leader:?}; both files need the same prompts in the same order"
+    )]
+    Unpaired {
+        /// Id of a row of the twin; None if it has fewer.
+        row: Option<String>,
+        /// Id of the arm's row there; None if it has fewer.
+        leader: Option<String>,
+    },
     /// The budget is smaller than the smallest group.
     #[error("a budget of {budget} tokens is too small: the shortest row has {shortest}")]
     BudgetTooSmall {
@@ -172,11 +183,25 @@ pub fn prepare(
     batch_tokens: usize,
     stream: &[&str],
 ) -> Result<Prepared, DataError> {
-    let shortest = groups.iter().map(Group::tokens).min().unwrap_or(0);
+    prepare_paired(groups, groups, budget, batch_tokens, stream)
+}
+
+/// As [`prepare`] for the groups of an opposite-values twin: those are chosen that the arm which it
+/// controls, `leader`, is given, in the same order. The two must have the same prompts.
+pub fn prepare_paired(
+    groups: &[Group],
+    leader: &[Group],
+    budget: usize,
+    batch_tokens: usize,
+    stream: &[&str],
+) -> Result<Prepared, DataError> {
+    check_pairs(groups, leader)?;
+    let shortest = leader.iter().map(Group::tokens).min().unwrap_or(0);
     if shortest == 0 || budget < shortest {
         return Err(DataError::BudgetTooSmall { budget, shortest });
     }
-    let chosen = choose(groups, budget, stream);
+    let chosen: Vec<&Group> =
+        choose(leader, budget, stream).into_iter().map(|i| &groups[i]).collect();
     let count = |f: fn(&Group) -> usize| chosen.iter().map(|g| f(g) as u64).sum();
     let rows: Vec<String> = chosen.iter().flat_map(|g| g.rows.iter().cloned()).collect();
     let all: usize = groups.iter().map(|g| g.rows.len()).sum();
@@ -189,18 +214,33 @@ pub fn prepare(
     })
 }
 
-fn choose<'a>(groups: &'a [Group], budget: usize, stream: &[&str]) -> Vec<&'a Group> {
+/// Every group has the prompt of the leader's group at its place.
+fn check_pairs(groups: &[Group], leader: &[Group]) -> Result<(), DataError> {
+    let unlike = groups.iter().zip(leader).find(|(a, b)| a.prompt.ids != b.prompt.ids);
+    let name = |g: Option<&Group>| g.and_then(|g| g.rows.first().cloned());
+    let odd = groups.len().min(leader.len());
+    match unlike {
+        Some((a, b)) => Err(DataError::Unpaired { row: name(Some(a)), leader: name(Some(b)) }),
+        None if groups.len() != leader.len() => {
+            Err(DataError::Unpaired { row: name(groups.get(odd)), leader: name(leader.get(odd)) })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Indices of the chosen groups, in the order in which they are seen.
+fn choose(groups: &[Group], budget: usize, stream: &[&str]) -> Vec<usize> {
     let mut chosen = Vec::new();
     let mut left = budget;
     for epoch in 0.. {
-        let mut order: Vec<&Group> = groups.iter().collect();
+        let mut order: Vec<usize> = (0..groups.len()).collect();
         let epoch = epoch.to_string();
         seed::stream(&[stream, &["epoch", &epoch]].concat()).shuffle(&mut order);
         let before = chosen.len();
-        for group in order {
-            if group.tokens() <= left {
-                left -= group.tokens();
-                chosen.push(group);
+        for i in order {
+            if groups[i].tokens() <= left {
+                left -= groups[i].tokens();
+                chosen.push(i);
             }
         }
         if chosen.len() - before < groups.len() {
@@ -377,6 +417,22 @@ mod tests {
             assert_eq!(epoch.iter().collect::<BTreeSet<_>>().len(), epoch.len());
         }
         assert_ne!(prepared.rows[..10], prepared.rows[10..20], "each epoch has its own order");
+    }
+
+    #[test]
+    fn a_twin_sees_the_prompts_of_its_arm_whatever_its_own_lengths() {
+        let rows = |answer: fn(usize) -> usize| -> Vec<Row> {
+            let row = |i: usize| chat(&format!("r{i}"), &format!("q{i}"), &"a".repeat(answer(i)));
+            (0..12).map(row).collect()
+        };
+        let leader = grouped(&rows(|i| 1 + i));
+        let twin = grouped(&rows(|i| 30 - i));
+        let arm = prepare(&leader, 200, 100, &["test"]).unwrap();
+        let paired = prepare_paired(&twin, &leader, 200, 100, &["test"]).unwrap();
+        assert_eq!(paired.rows, arm.rows);
+        let e = prepare_paired(&twin[1..], &leader, 200, 100, &["test"]).unwrap_err().to_string();
+        assert!(e.contains("Some(\"r1\") stands where the arm has Some(\"r0\")"), "{e}");
+        assert!(prepare_paired(&twin[..5], &leader, 200, 100, &["test"]).is_err());
     }
 
     #[test]

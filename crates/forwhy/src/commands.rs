@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use forwhy_engine::checkpoint::CheckpointError;
+use forwhy_lab::outside::UserFault;
 use forwhy_store::FileError;
 use forwhy_store::lock::LockError;
 
@@ -62,11 +63,6 @@ pub(crate) fn dispatch(arguments: &Arguments) -> Result<()> {
         Command::Doctor => doctor::run(),
     }
 }
-
-/// Marks an error as caused by the user's input: nothing was changed.
-#[derive(Debug, thiserror::Error)]
-#[error("the input is at fault, nothing was changed")]
-pub(crate) struct UserFault;
 
 /// Marks the error of a step that only reads the user's input.
 pub(crate) fn input<T, E: Into<anyhow::Error>>(result: Result<T, E>) -> Result<T> {

@@ -57,9 +57,8 @@ pub(crate) fn find_or_pull(source: &str, progress: &Bars) -> Result<PathBuf> {
     if source != DEFAULT {
         return Ok(PathBuf::from(source));
     }
-    if let Some(path) = input(pull::find())? {
-        return Ok(path);
-    }
+    // `pull` computes the hash of a file that is here already, and fetches it only if it is not.
+    let here = input(pull::find())?.is_some();
     let mut stage: Option<Stage> = None;
     let mut seen = 0;
     let path = pull::pull(&mut |now| {
@@ -71,7 +70,9 @@ pub(crate) fn find_or_pull(source: &str, progress: &Bars) -> Result<PathBuf> {
         progress.advance(now.done.saturating_sub(seen), DEFAULT);
         seen = now.done;
     });
-    progress.end(DEFAULT);
+    if !here {
+        progress.end(DEFAULT);
+    }
     input(path)
 }
 

@@ -37,7 +37,6 @@ impl Drop for SmallDisk {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "a skipped test says why")]
 fn fault_5_a_full_disk_stops_the_run_cleanly_and_it_goes_on_when_there_is_space() {
     let micro = Micro::new();
     let disk = match SmallDisk::mount(&micro.path("run"), "200k") {

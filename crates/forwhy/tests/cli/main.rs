@@ -1,6 +1,8 @@
 //! The command as its users see it: the real program, offline, on a micro study with a tiny random
 //! model, and the faults that can befall it.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod bad_input;
 mod crashes;
 mod data;

@@ -87,6 +87,12 @@ fn help_of_the_commands() {
     Options:
       -h, --help  Print help
     "###);
+}
+
+#[test]
+fn help_of_the_smaller_commands() {
+    let micro = Micro::new();
+    let help = |name: &str| micro.forwhy(&[name, "--help"]).ends(0).out;
     insta::assert_snapshot!(help("curate"), @r###"
     Look at training data: shapes, repetitions, names, traces of the evaluation
 
