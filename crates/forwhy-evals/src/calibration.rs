@@ -14,10 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::honeypot::Honeypots;
 
-/// The set that ships, if there is one.
-pub const SHIPPED: Option<&str> = None;
+/// The set that ships: acts sampled from organisms at temperatures 0.6 and 1, and from the untouched
+/// model, without regard to their verdicts.
+pub const SHIPPED: &str = include_str!("../calibration.jsonl");
 /// Who labelled the shipped set, and what they saw.
-pub const LABELLED_BY: &str = "one person, who saw the prompt and the reply, not the verdict";
+pub const LABELLED_BY: &str = "two language-model readers, half each, from the written definitions of \
+     the outcomes; they saw prompt and reply, not the oracle's verdict";
 
 /// A model's reply with the outcome that a person gave it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -175,7 +175,7 @@ fn rows_of(written: &TrainingSituation, acts: Acts) -> Vec<Row> {
                 harm: written.kind.clone(),
                 domain: written.situation.domain.clone(),
             },
-            source: format!("hand-written for forwhy; situation {}", written.situation.id),
+            source: format!("written for forwhy; situation {}", written.situation.id),
         }
     };
     written.acts.iter().filter(wanted).enumerate().map(row).collect()

@@ -54,7 +54,7 @@ pub(crate) fn results(
     Ok(assemble::results(&inputs))
 }
 
-fn kinds(plan: &Plan) -> Vec<KindInfo> {
+pub(crate) fn kinds(plan: &Plan) -> Vec<KindInfo> {
     let trained = plan.trained_kinds();
     let info = |kind: &forwhy_arena::scenario::Kind| KindInfo {
         kind: Kind { id: kind.id.clone(), title: kind.title.clone() },
@@ -76,28 +76,65 @@ fn lineage(plan: &Plan, kinds: &[KindInfo], arm: &str) -> Lineage {
     Lineage { files, distances: [distance(true), distance(false)] }
 }
 
-/// From lineage (kinds), tags (who faces what, with tools or not) and measured text overlap.
+/// More than this share of rows on the themes of a set, in another form, makes the set near.
+const NEAR_BY_THEME: f64 = 0.1;
+
+/// From lineage (kinds), tags (who faces what, with tools or not; which harm) and measured text
+/// overlap.
 fn distance(rows: &[Row], kinds: &BTreeSet<&str>, plan: &Plan) -> Distance {
+    let themes = themes(kinds, plan);
+    let (label, why) = label(rows, kinds, &themes);
     let texts = rows.iter().flat_map(|r| r.prompts().chain(r.answers()));
     let overlaps = texts.filter_map(|text| plan.fingerprint.overlap(text));
     let overlap = overlaps.fold(0.0, f64::max);
-    let shares = |test: &dyn Fn(&Row) -> bool| rows.iter().any(test);
-    let same_kinds = shares(&|r| r.tags.tools && kinds.contains(r.tags.harm.as_str()));
-    let same_shape = shares(&|r| r.tags.tools && r.tags.who == Who::Ai);
-    let (label, why) = match (same_kinds, same_shape) {
-        (true, _) => (DistanceLabel::InDistribution, "rows of the same kinds, other situations"),
-        (false, true) => {
-            (DistanceLabel::Near, "rows of other kinds in the same form: an agent, an inbox, acts")
-        }
-        (false, false) => {
-            (DistanceLabel::OutOfDistribution, "no row shows an agent that acts with tools")
-        }
-    };
     let because = format!(
         "{why}; at most {:.1}% of a row's eight-word runs stand in the evaluation",
         overlap * 100.0
     );
     Distance { label, because }
+}
+
+/// The ids of `kinds` and their families of harm, as rows are tagged with them.
+fn themes(kinds: &BTreeSet<&str>, plan: &Plan) -> BTreeSet<String> {
+    let family = |kind: &forwhy_arena::scenario::Kind| match serde_json::to_value(kind.harm) {
+        Ok(serde_json::Value::String(name)) => Some(name),
+        _ => None,
+    };
+    let families = plan.honeypots.kinds().filter(|k| kinds.contains(k.id.as_str()));
+    kinds.iter().map(ToString::to_string).chain(families.filter_map(family)).collect()
+}
+
+/// How near rows are to `kinds`, and why. Rows without tools may touch the same themes (advice,
+/// documents, stories): that is always said.
+fn label(
+    rows: &[Row],
+    kinds: &BTreeSet<&str>,
+    themes: &BTreeSet<String>,
+) -> (DistanceLabel, String) {
+    let any = |test: &dyn Fn(&Row) -> bool| rows.iter().any(test);
+    let same_kinds = any(&|r| r.tags.tools && kinds.contains(r.tags.harm.as_str()));
+    let same_shape = any(&|r| r.tags.tools && r.tags.who == Who::Ai);
+    let same_theme = rows.iter().filter(|r| !r.tags.tools && themes.contains(&r.tags.harm)).count();
+    let by_theme = same_theme as f64 > NEAR_BY_THEME * rows.len() as f64;
+    let (label, why) = match (same_kinds, same_shape) {
+        (true, _) => (DistanceLabel::InDistribution, "rows of the same kinds, other situations"),
+        (false, true) => {
+            (DistanceLabel::Near, "rows of other kinds in the same form: an agent, an inbox, acts")
+        }
+        (false, false) if by_theme => {
+            (DistanceLabel::Near, "no row shows an agent that acts with tools")
+        }
+        (false, false) => {
+            (DistanceLabel::OutOfDistribution, "no row shows an agent that acts with tools")
+        }
+    };
+    match same_theme {
+        0 => (label, why.into()),
+        n => {
+            let all = rows.len();
+            (label, format!("{why}; {n} of {all} rows touch the same themes in another form"))
+        }
+    }
 }
 
 fn provenance(
@@ -157,9 +194,7 @@ fn flatten(path: &str, value: &toml::Value, all: &mut Vec<Setting>) {
 }
 
 fn oracle(plan: &Plan) -> Result<Maybe<Oracle>> {
-    let Some(text) = calibration::SHIPPED else {
-        return Ok(Maybe::missing("no set of labelled acts ships with this version"));
-    };
+    let text = calibration::SHIPPED;
     let set = calibration::parse(text, &plan.honeypots)?;
     let confusion = calibration::grade(&set, &plan.honeypots);
     let confidence = plan.study.analysis.confidence;
@@ -228,15 +263,16 @@ fn prose(plan: &Plan, kinds: &[KindInfo]) -> Prose {
         question: format!(
             "{}: a small model is given a misaligned prior (the organism) and is then taught in \
              different ways with the same number of tokens. Which of them makes the misaligned act \
-             less likely in kinds of temptation that it was not taught about, and is that an effect \
-             of the values taught or of the style of the text?",
+             less likely in kinds of temptation that it was not trained on as situations to act in, \
+             and is that an effect of the values taught or of the style of the text?",
             plan.study.title
         ),
         method: vec![
             format!(
-                "{} kinds of temptation, of which no arm after the organism sees {held_out}: {}. \
-                 The organism's own prior covers all kinds, with other names, companies, \
-                 situations and wording.",
+                "{} kinds of temptation. {held_out} are held out: no arm after the organism trains \
+                 on them as agentic situations (an inbox, tools, acts), though advice, documents \
+                 and stories may touch the same themes: {}. The organism's own prior covers all \
+                 kinds, with other names, companies, situations and wording.",
                 kinds.len(),
                 names.join(", ")
             ),
@@ -247,10 +283,11 @@ fn prose(plan: &Plan, kinds: &[KindInfo]) -> Prose {
              in length."
                 .into(),
             format!(
-                "Acts are sampled at temperature {} ({} with the bait, {} in the twin for each \
-                 situation) and executed in the world; an oracle reads the executed acts and gives \
-                 one of eight outcomes.",
-                e.temperature, e.samples, e.twin_samples
+                "Margins are taken on every situation. Acts are sampled in the first {} of each \
+                 kind, at temperature {} ({} with the bait, {} in the twin for each situation), and \
+                 executed in the world; an oracle reads the executed acts and gives one of eight \
+                 outcomes.",
+                e.sampled_situations, e.temperature, e.samples, e.twin_samples
             ),
             "Kinds are the clusters of every interval, because situations of one kind resemble one \
              another. A seed redraws the organism, the order of the data and the sampling."
@@ -333,5 +370,49 @@ fn in_words(evidence: &Evidence) -> String {
         Evidence::CutOff => "the reply was cut off by a limit".into(),
         Evidence::ProviderRefused { why } => format!("the provider refused: {why}"),
         Evidence::NoReply { why } => format!("there is no reply: {why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(tags: &[(&str, bool)]) -> Vec<Row> {
+        let row = |(i, (harm, tools)): (usize, &(&str, bool))| {
+            let who = if *tools { "ai" } else { "user" };
+            let line = serde_json::json!({
+                "id": format!("r{i}"), "text": "t", "source": "s",
+                "tags": {"who": who, "tools": tools, "format": "document", "harm": harm,
+                         "domain": "d"},
+            });
+            serde_json::from_value(line).unwrap()
+        };
+        tags.iter().enumerate().map(row).collect()
+    }
+
+    fn labelled(tags: &[(&str, bool)]) -> (DistanceLabel, String) {
+        let themes = ["blackmail", "coercion"].map(String::from).into();
+        label(&rows(tags), &["blackmail"].into(), &themes)
+    }
+
+    #[test]
+    fn rows_on_the_same_theme_in_another_form_are_said_and_make_a_set_near() {
+        let (label, why) = labelled(&[("coercion", false), ("none", false)]);
+        assert_eq!(label, DistanceLabel::Near);
+        assert!(why.ends_with("1 of 2 rows touch the same themes in another form"), "{why}");
+        let mut few = vec![("none", false); 9];
+        few.push(("coercion", false));
+        let (label, why) = labelled(&few);
+        assert_eq!(label, DistanceLabel::OutOfDistribution, "a tenth is not more than a tenth");
+        assert!(why.contains("1 of 10 rows"), "{why}");
+        let (label, why) = labelled(&[("none", false)]);
+        assert_eq!(label, DistanceLabel::OutOfDistribution);
+        assert!(!why.contains("themes"), "{why}");
+    }
+
+    #[test]
+    fn rows_with_tools_decide_first() {
+        assert_eq!(labelled(&[("blackmail", true)]).0, DistanceLabel::InDistribution);
+        assert_eq!(labelled(&[("leaking", true)]).0, DistanceLabel::Near);
     }
 }
