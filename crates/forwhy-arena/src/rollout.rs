@@ -100,7 +100,7 @@ pub struct Turn {
     pub usage: Usage,
     /// The settings that were really used, the seed among them.
     pub effective: Sampling,
-    /// The act, if it could be read and was executed.
+    /// The act, if one could be read; also where the world refused it, which the observation says.
     pub act: Option<Act>,
     /// The world's answer to it.
     pub observation: Option<Observation>,

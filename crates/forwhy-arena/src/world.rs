@@ -139,6 +139,11 @@ impl World {
 
     /// The one address that `name` means: a full name, a unique part of a name, a role or a place.
     pub fn address(&self, name: &str) -> Result<&str, String> {
+        // A listed name may itself have a comma in it ("Rao, Lind and Partners").
+        let wanted = name.trim().to_lowercase();
+        if let Some(whole) = self.addresses.iter().find(|a| a.name.to_lowercase() == wanted) {
+            return Ok(&whole.name);
+        }
         let first = self.one_address(name)?;
         for other in name.split([',', ';']).skip(1).flat_map(|part| part.split(" and ")) {
             if self.one_address(other).is_ok_and(|address| address != first) {
@@ -325,6 +330,18 @@ mod tests {
             assert!(world.address(both).unwrap_err().contains("several"), "{both}");
         }
         assert!(world.address("Kyle; Jessica").is_err());
+    }
+
+    #[test]
+    fn a_listed_name_with_a_comma_in_it_is_one_address() {
+        let mut world = world();
+        for name in ["Kyle Johnson, Jessica Tran and Partners", "Kyle Johnson"] {
+            world.addresses.retain(|a| a.name != name);
+            world.addresses.push(Address { name: name.into(), role: None, is_person: false });
+        }
+        let whole = "kyle johnson, Jessica Tran and partners ";
+        assert_eq!(world.address(whole), Ok("Kyle Johnson, Jessica Tran and Partners"));
+        assert_eq!(world.address("Kyle Johnson"), Ok("Kyle Johnson"));
     }
 
     fn world() -> World {

@@ -62,11 +62,19 @@ impl Fingerprint {
     }
 }
 
-/// Words of `text`: runs of letters, digits and apostrophes, optionally in lower case.
+/// Words of `text`: runs of letters, digits and apostrophes (straight or curled, given as straight),
+/// without a possessive 's at their end, optionally in lower case.
 pub fn words(text: &str, lower: bool) -> Vec<String> {
+    let text = text.replace('\u{2019}', "'");
     let split = text.split(|c: char| !c.is_alphanumeric() && c != '\'');
-    let kept = split.map(|w| w.trim_matches('\'')).filter(|w| !w.is_empty());
+    let kept = split.map(|w| bare(w.trim_matches('\''))).filter(|w| !w.is_empty());
     kept.map(|w| if lower { w.to_lowercase() } else { w.to_string() }).collect()
+}
+
+/// A word without a possessive 's.
+pub fn bare(word: &str) -> &str {
+    let endings = ["'s", "'S", "\u{2019}s", "\u{2019}S"];
+    endings.iter().find_map(|ending| word.strip_suffix(ending)).unwrap_or(word)
 }
 
 fn ngrams(text: &str) -> impl Iterator<Item = Vec<String>> {
@@ -126,5 +134,20 @@ mod tests {
         print.reserve("Argus");
         assert_eq!(print.hits("Ask Kyle Johnson."), [Hit::Name("Kyle Johnson".into())]);
         assert!(print.hits("Kyle met Argusson").is_empty());
+        for text in ["Argus's logs", "Argus\u{2019}s logs", "the logs are Argus's."] {
+            assert_eq!(print.hits(text), [Hit::Name("Argus".into())], "{text}");
+        }
+        print.reserve("Rao's Bakery");
+        assert_eq!(print.hits("at Rao\u{2019}s Bakery").len(), 1);
+    }
+
+    #[test]
+    fn a_copied_run_is_found_whatever_the_apostrophes() {
+        let mut print = Fingerprint::default();
+        print.add_text("They don't know that the dog's bowl was empty", &Fingerprint::default());
+        assert!(
+            print.overlap("they don\u{2019}t know that the dog\u{2019}s bowl was empty")
+                == Some(1.0)
+        );
     }
 }

@@ -58,7 +58,7 @@ pub struct Capabilities {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sampling {
-    /// 0 is greedy.
+    /// 0 is greedy; the local engine takes anything below 1e-4 for 0.
     pub temperature: f32,
     /// Nucleus: keep the smallest set of tokens with this probability; 1 keeps all.
     pub top_p: f32,

@@ -113,8 +113,11 @@ pub struct Study {
     pub budgets: Vec<u64>,
     /// How acts were sampled.
     pub sampling: Sampling,
-    /// Acts sampled from each instance.
+    /// Acts sampled from each instance in which acts are sampled.
     pub samples_per_instance: u64,
+    /// Instances of each kind in which acts are sampled (the first ones); absent in older records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampled_instances_per_kind: Option<u64>,
     /// Confidence of all intervals, e.g. 0.95.
     pub confidence: f64,
     /// Effects within plus or minus this count as none; set beforehand, in the primary unit.
@@ -139,11 +142,11 @@ pub struct Provenance {
     pub version: String,
     /// Code revision (commit), or why it is unknown.
     pub revision: Maybe<String>,
-    /// Whether the working tree differed from the revision.
+    /// Whether the code differed from the revision when the program was built.
     pub modified: Maybe<bool>,
     /// Start of the run, RFC 3339, UTC.
     pub started: String,
-    /// End of the last step, RFC 3339, UTC.
+    /// When the results were put together, RFC 3339, UTC.
     pub finished: String,
     /// The machine.
     pub machine: Machine,
@@ -201,9 +204,10 @@ pub struct Evaluation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Exposure {
-    /// No arm after the organism saw these kinds.
+    /// No arm after the organism trains on these kinds as agentic situations (inbox, tools, acts);
+    /// its other texts may touch the same themes.
     HeldOut,
-    /// At least one arm trains on these kinds, with other names and wording.
+    /// At least one arm trains on such situations of these kinds, with other names and wording.
     InDistribution,
 }
 
@@ -395,9 +399,9 @@ pub struct Distance {
 pub enum DistanceLabel {
     /// Same kinds.
     InDistribution,
-    /// Other kinds, but similar in tags or text.
+    /// Other kinds, but in the same form, or the same themes in another form.
     Near,
-    /// Other kinds, and unlike in tags and text.
+    /// Other kinds, another form, other themes.
     OutOfDistribution,
 }
 
@@ -544,9 +548,10 @@ pub struct Contrast {
     pub between_seed_sd: Maybe<f64>,
     /// Interval over seeds (at least three).
     pub over_seeds: Maybe<Estimate>,
-    /// Test of no difference.
+    /// Test of no difference, over kinds only.
     pub test: Maybe<Test>,
-    /// Smallest difference that 80% power could have shown, two-sided at 5%.
+    /// Smallest difference that 80% power could have shown, two-sided at 5%: over kinds, or over
+    /// seeds (at least three) if that is larger.
     pub detectable: Maybe<f64>,
     /// What may be said.
     pub verdict: Verdict,
@@ -593,7 +598,7 @@ pub enum Verdict {
         /// Which way.
         direction: Direction,
     },
-    /// The interval holds 0, and is too wide to say that there is none.
+    /// The interval over kinds or that over seeds holds 0 and is too wide to say that there is none.
     NoDifferenceShown {
         /// Smallest difference that could have been shown.
         detectable: Maybe<f64>,
@@ -637,7 +642,7 @@ pub struct Halves {
     pub budget: Option<u64>,
     /// Unit, e.g. `nats/token`.
     pub unit: String,
-    /// What the intervals are over.
+    /// What the intervals are over, and whether the three arms' loss tokens differ.
     pub label: String,
     /// (arm - twin) / 2.
     pub values: Maybe<Estimate>,
@@ -655,7 +660,10 @@ pub struct Halves {
 pub struct MeasureCount {
     /// Fixed beforehand.
     pub primary: u64,
-    /// Everything else.
+    /// Everything else that the report shows of arms and comparisons: for each arm and budget its
+    /// competence and, on each evaluation, outcome shares, twin success, margins and changes by
+    /// kind; difference and p of each comparison; the halves. Repeats of the same for single seeds
+    /// are not counted.
     pub exploratory: u64,
 }
 

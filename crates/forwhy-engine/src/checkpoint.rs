@@ -18,7 +18,9 @@ use crate::trainer::{TrainConfig, TrainState};
 use crate::weights::WeightError;
 
 /// Version of the file's layout.
-const FORMAT: &str = "forwhy-checkpoint-1";
+const FORMAT: &str = "forwhy-checkpoint-2";
+/// Key of the hash of everything else.
+const CONTENT: &str = "content";
 /// Names of the optimiser's tensors; everything else is a weight.
 const FIRST: &str = "adam.first";
 const SECOND: &str = "adam.second";
@@ -141,7 +143,7 @@ impl Checkpoint {
             weights: opened.weights()?,
             optimiser: opened.optimiser()?,
         };
-        if read.content_hash() != opened.text("content")? {
+        if read.content_hash(&opened.file.metadata) != opened.text(CONTENT)? {
             return Err(CheckpointError::Damaged { path: opened.path });
         }
         Ok(read)
@@ -153,31 +155,40 @@ impl Checkpoint {
             ("base".into(), self.base.clone()),
             ("scope".into(), json!(self.scope).to_string()),
             ("step".into(), self.step.to_string()),
-            ("content".into(), self.content_hash()),
         ]);
         if let Some(optimiser) = &self.optimiser {
             pairs.insert("config".into(), json!(optimiser.config).to_string());
         }
         pairs.extend(self.notes.iter().map(|(k, v)| (format!("note.{k}"), v.clone())));
+        pairs.insert(CONTENT.into(), self.content_hash(&pairs));
         pairs
     }
 
-    /// BLAKE3 over names, sizes and values.
-    fn content_hash(&self) -> String {
+    /// BLAKE3 over `metadata` (but for the hash itself), names, sizes and values; hex.
+    fn content_hash(&self, metadata: &BTreeMap<String, String>) -> String {
         let mut hasher = blake3::Hasher::new();
-        let mut add = |name: &str, values: &[f32]| {
+        let said: Vec<_> = metadata.iter().filter(|(key, _)| *key != CONTENT).collect();
+        hasher.update(&(said.len() as u64).to_le_bytes());
+        for text in said.into_iter().flat_map(|(key, value)| [key, value]) {
+            hasher.update(&(text.len() as u64).to_le_bytes());
+            hasher.update(text.as_bytes());
+        }
+        let mut add = |name: &str, shape: &[usize], values: &[f32]| {
             hasher.update(&(name.len() as u64).to_le_bytes());
             hasher.update(name.as_bytes());
-            hasher.update(&(values.len() as u64).to_le_bytes());
+            hasher.update(&(shape.len() as u64).to_le_bytes());
+            for n in shape {
+                hasher.update(&(*n as u64).to_le_bytes());
+            }
             for part in values.chunks(1 << 14) {
                 let bytes: Vec<u8> = part.iter().flat_map(|x| x.to_le_bytes()).collect();
                 hasher.update(&bytes);
             }
         };
-        self.weights.iter().for_each(|(name, _, values)| add(name, values));
-        if let Some(optimiser) = &self.optimiser {
-            add(FIRST, &optimiser.first);
-            add(SECOND, &optimiser.second);
+        self.weights.iter().for_each(|(name, shape, values)| add(name, shape, values));
+        if let Some(Optimiser { first, second, .. }) = &self.optimiser {
+            add(FIRST, &[first.len()], first);
+            add(SECOND, &[second.len()], second);
         }
         hasher.finalize().to_hex().to_string()
     }
@@ -277,6 +288,21 @@ mod tests {
         atomic::write(&path, &bytes).unwrap();
         let error = Checkpoint::load(&path, "base").unwrap_err();
         assert!(matches!(error, CheckpointError::Damaged { .. }), "{error}");
+        for (said, other) in [
+            ("\"step\":\"17\"", "\"step\":\"18\""),
+            ("\"note.data\":\"hash\"", "\"note.data\":\"hush\""),
+            ("top\\\":2", "top\\\":1"),
+            ("\"shape\":[2,1]", "\"shape\":[1,2]"),
+        ] {
+            checkpoint().save(&path).unwrap();
+            let mut bytes = std::fs::read(&path).unwrap();
+            let find = |w: &[u8]| w == said.as_bytes();
+            let at = bytes.windows(said.len()).position(find).unwrap_or_else(|| panic!("{said}"));
+            bytes[at..at + said.len()].copy_from_slice(other.as_bytes());
+            atomic::write(&path, &bytes).unwrap();
+            let error = Checkpoint::load(&path, "base").unwrap_err();
+            assert!(matches!(error, CheckpointError::Damaged { .. }), "{said}: {error}");
+        }
         atomic::write(&path, &bytes[..last]).unwrap();
         let error = Checkpoint::load(&path, "base").unwrap_err();
         assert!(matches!(error, CheckpointError::Read(_)), "{error}");

@@ -31,6 +31,9 @@ pub enum EngineError {
     /// A state, tensor or cache that belongs to another model or scope.
     #[error("mismatch: {0}")]
     Mismatch(String),
+    /// An earlier computation panicked and may have left half-written weights.
+    #[error("the model failed in an earlier call; load it anew")]
+    FailedBefore,
     /// The threads could not be started.
     #[error("cannot start {threads} threads: {reason}")]
     Threads {

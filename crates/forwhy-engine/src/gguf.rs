@@ -20,6 +20,9 @@ use crate::shape::Shape;
 use crate::tokenizer::{BpeParts, ChatTokenizer};
 use crate::weights::{ModelFiles, WeightError, WeightSource, check_finite, hash_files};
 
+/// Most items of all metadata lists together; vocabularies with their merges have under 2 million.
+const MAX_ITEMS: u64 = 1 << 22;
+
 /// A metadata value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
@@ -269,7 +272,7 @@ impl Gguf {
         let file = File::open(path).map_err(WeightError::io(path))?;
         let size = file.metadata().map_err(WeightError::io(path))?.len();
         let reader = BufReader::with_capacity(1 << 16, &file);
-        let mut cursor = Cursor { reader, path, at: 0, size };
+        let mut cursor = Cursor { reader, path, at: 0, size, items_left: items_of(size) };
         let (meta, tensors) = cursor.header()?;
         Ok(Gguf { path: path.into(), file, meta, tensors })
     }
@@ -350,6 +353,15 @@ struct Cursor<'a> {
     path: &'a Path,
     at: u64,
     size: u64,
+    /// How many items of metadata lists may still come: in memory they are larger than in the file.
+    items_left: u64,
+}
+
+/// How many list items are read from a file of `size` bytes: all together take at most twice the
+/// file's size and 1 MiB.
+fn items_of(size: u64) -> u64 {
+    let bytes = size.saturating_mul(2).saturating_add(1 << 20);
+    (bytes / size_of::<Value>() as u64).min(MAX_ITEMS)
 }
 
 type Header = (BTreeMap<String, Value>, BTreeMap<String, Entry>);
@@ -479,6 +491,11 @@ impl Cursor<'_> {
             _ => return Err(self.broken(format!("{key} is a list of type {inner}"))),
         };
         let count = self.promised(key, smallest)?;
+        let Some(left) = self.items_left.checked_sub(count) else {
+            let why = format!("the list {key} has {count} items, too many for a file of its size");
+            return Err(self.broken(why));
+        };
+        self.items_left = left;
         let mut items = Vec::new();
         for _ in 0..count {
             items.push(self.scalar(inner, key)?);

@@ -269,3 +269,17 @@ fn fault_39_a_changed_byte_is_read_or_refused_but_never_panics() {
         file.write_all_at(&whole[at..=at], at as u64).unwrap();
     }
 }
+
+#[test]
+fn fault_39_lists_that_would_take_many_times_the_files_size_are_refused() {
+    let bytes = |n: usize| {
+        let head = [9u32.to_le_bytes().to_vec(), 0u32.to_le_bytes().to_vec()].concat();
+        [head, (n as u64).to_le_bytes().to_vec(), vec![7; n]].concat()
+    };
+    assert!(Builder::tiny().set("x", bytes(1000)).open().is_ok());
+    let why = Builder::tiny().set("x", bytes(1 << 19)).refused();
+    assert!(why.contains("the list x has 524288 items, too many"), "{why}");
+    let half = bytes(20_000);
+    let halves = (0..9).fold(Builder::tiny(), |b, i| b.set(&format!("x{i}"), half.clone()));
+    assert!(halves.refused().contains("too many"), "all lists together");
+}

@@ -22,6 +22,10 @@ const MAX_JSON_BYTES: u64 = 256 << 20;
 /// Most files that an index may name.
 const MAX_SHARDS: usize = 10_000;
 
+/// What [`open_tokenizer`] reads, where it is there.
+const TOKENIZER_FILES: [&str; 3] =
+    ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
+
 /// Opens a directory.
 pub fn open(dir: &Path) -> Result<ModelFiles, WeightError> {
     let config_path = dir.join("config.json");
@@ -68,6 +72,7 @@ pub fn export(
     let tokenizer_config = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
         "chat_template": tokenizer.template(),
+        "bos_token": tokenizer.begin(),
         "eos_token": text(tokenizer.end_of_turn()),
         "pad_token": text(tokenizer.pad()),
         "clean_up_tokenization_spaces": false,
@@ -148,6 +153,9 @@ impl HfSource {
         }
         let mut hashed = vec![dir.join("config.json")];
         hashed.extend(paths);
+        // The tokens and the template are as much of the model as its weights.
+        let text_files = TOKENIZER_FILES.map(|name| dir.join(name));
+        hashed.extend(text_files.into_iter().filter(|path| path.exists()));
         let hash = hash_files(&hashed)?;
         let source = HfSource { dir: dir.into(), shape, files, places, hash };
         source.check_tensors()?;

@@ -56,6 +56,37 @@ fn what_is_exported_is_the_same_model() {
 }
 
 #[test]
+fn the_token_that_begins_a_text_is_exported() {
+    let dir = with("tokenizer_config.json", "bos_token", json!("<|im_start|>"));
+    let path = dir.path().join("tokenizer_config.json");
+    let mut settings = read_json(&path).unwrap();
+    let template = settings["chat_template"].as_str().unwrap();
+    settings["chat_template"] = format!("{{{{ bos_token }}}}{template}").into();
+    atomic::write_json(&path, &settings).unwrap();
+    let model = weights::open(dir.path()).unwrap();
+    let to = TempDir::new().unwrap();
+    export(to.path(), model.source.shape(), &params(&model), &model.tokenizer).unwrap();
+    let again = weights::open(to.path()).unwrap();
+    let text = |m: &ModelFiles| m.tokenizer.chat_text(&[Message::user("Hi")], true).unwrap();
+    assert!(text(&model).starts_with("<|im_start|><|im_start|>"));
+    assert_eq!(text(&again), text(&model));
+}
+
+#[test]
+fn the_hash_covers_tokens_settings_and_template() {
+    let hash = |dir: &TempDir| weights::open(dir.path()).unwrap().source.hash();
+    let plain = hash(&copy());
+    assert_eq!(plain, hash(&copy()));
+    assert_ne!(plain, hash(&with("tokenizer_config.json", "note", json!("x"))));
+    assert_ne!(plain, hash(&with("tokenizer.json", "padding", json!({"x": 1}))));
+    let dir = copy();
+    let template = read_json(&dir.path().join("tokenizer_config.json")).unwrap();
+    let template = template["chat_template"].as_str().unwrap();
+    atomic::write(&dir.path().join("chat_template.jinja"), template.as_bytes()).unwrap();
+    assert_ne!(plain, hash(&dir));
+}
+
+#[test]
 fn shards_are_read_as_one_model() {
     let dir = copy();
     let whole = Safetensors::open(&dir.path().join("model.safetensors")).unwrap();

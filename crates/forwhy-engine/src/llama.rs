@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use forwhy_core::seed::stream;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use self::gradient::Gradient;
 use self::plan::Plan;
@@ -249,7 +250,12 @@ impl Llama {
 
     fn trunk_hash(&self, blocks: usize) -> [u8; 32] {
         let below = ..self.layout.blocks_from(blocks).start;
-        *hash(&[&self.weights[below], self.plan.embed_of(&self.weights)]).as_bytes()
+        let weights = hash(&[&self.weights[below], self.plan.embed_of(&self.weights)]);
+        // The same weights compute something else with other angles or another epsilon.
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(json!(self.shape).to_string().as_bytes());
+        hasher.update(weights.as_bytes());
+        *hasher.finalize().as_bytes()
     }
 
     /// BLAKE3 of all weights as little-endian f32, hex.

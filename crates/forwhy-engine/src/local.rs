@@ -6,7 +6,7 @@
 //! 3. `with_llama` lends the model to a trainer; `export_scope` and `import_scope` move trained
 //!    tensors out and in.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use forwhy_core::chat::Message;
 use forwhy_core::model::{
@@ -37,6 +37,8 @@ pub struct LocalModel {
     name: String,
     base: String,
     tokenizer: ChatTokenizer,
+    shape: Shape,
+    threads: usize,
     state: Mutex<State>,
 }
 
@@ -77,9 +79,11 @@ impl LocalModel {
         let mut weights = Buf::zeroed(layout.len());
         load_into(&*files.source, &layout, &mut weights)?;
         let llama = Llama::new(shape, weights, threads)?;
+        let (shape, threads) = (llama.shape().clone(), llama.threads());
         let base = files.source.hash();
         let state = Mutex::new(State { llama, revision: Some(base.clone()) });
-        Ok(LocalModel { name: files.name, base, tokenizer: files.tokenizer, state })
+        let ModelFiles { name, tokenizer, .. } = files;
+        Ok(LocalModel { name, base, tokenizer, shape, threads, state })
     }
 
     /// Its tokenizer.
@@ -89,12 +93,12 @@ impl LocalModel {
 
     /// Its sizes.
     pub fn shape(&self) -> Shape {
-        self.lock().llama.shape().clone()
+        self.shape.clone()
     }
 
     /// Threads that it computes with.
     pub fn threads(&self) -> usize {
-        self.lock().llama.threads()
+        self.threads
     }
 
     /// Hash of the files that it was loaded from.
@@ -103,25 +107,26 @@ impl LocalModel {
     }
 
     /// Lends the model, e.g. to a [`crate::trainer::Trainer`]; its revision is computed anew after.
-    pub fn with_llama<T>(&self, work: impl FnOnce(&mut Llama) -> T) -> T {
-        let mut state = self.lock();
+    /// Like every call, it is refused after one that panicked: nobody knows what that left behind.
+    pub fn with_llama<T>(&self, work: impl FnOnce(&mut Llama) -> T) -> Result<T, EngineError> {
+        let mut state = self.lock()?;
         state.revision = None;
-        work(&mut state.llama)
+        Ok(work(&mut state.llama))
     }
 
     /// The tensors that training in `scope` changes.
     pub fn export_scope(&self, scope: Scope) -> Result<Vec<NamedTensor>, EngineError> {
-        self.lock().llama.export_scope(scope)
+        self.lock()?.llama.export_scope(scope)
     }
 
     /// Puts back what `export_scope` gave. Adapters of another kind are taken off.
     pub fn import_scope(&self, scope: Scope, tensors: &[NamedTensor]) -> Result<(), EngineError> {
-        self.with_llama(|llama| llama.import_scope(scope, tensors))
+        self.with_llama(|llama| llama.import_scope(scope, tensors))?
     }
 
     /// Uses `cache` from now on; see [`Llama::set_trunk_cache`].
     pub fn set_trunk_cache(&self, cache: Option<Arc<TrunkCache>>) -> Result<(), EngineError> {
-        self.lock().llama.set_trunk_cache(cache)
+        self.lock()?.llama.set_trunk_cache(cache)
     }
 
     /// log p over the vocabulary, rows of v, at each token that the assistant writes in the chats.
@@ -134,7 +139,7 @@ impl LocalModel {
             if pack.targets().is_empty() {
                 return Err(LocalError::Empty("a chat without an assistant's turn".into()));
             }
-            result.extend(self.lock().llama.distributions(&pack)?);
+            result.extend(self.lock()?.llama.distributions(&pack)?);
         }
         Ok(result)
     }
@@ -143,7 +148,7 @@ impl LocalModel {
     /// into windows of 1024 tokens, whose first tokens are not predicted.
     pub fn perplexity(&self, text: &str) -> Result<(f64, usize), LocalError> {
         let ids = self.tokenizer.encode(text);
-        let mut state = self.lock();
+        let mut state = self.lock()?;
         let window = TEXT_WINDOW.min(state.llama.shape().max_positions);
         let (mut nats, mut tokens) = (0.0, 0);
         for ids in ids.chunks(window).filter(|ids| ids.len() > 1) {
@@ -159,9 +164,9 @@ impl LocalModel {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // a panic inside a computation leaves at worst stale activations, which are overwritten
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// An error after a panic inside a computation: weights may be half written.
+    fn lock(&self) -> Result<MutexGuard<'_, State>, EngineError> {
+        self.state.lock().or(Err(EngineError::FailedBefore))
     }
 
     fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, ModelError> {
@@ -183,7 +188,7 @@ impl LocalModel {
     fn plan(&self, request: &GenerateRequest) -> Result<Planned, ModelError> {
         check_sampling(&request.sampling)?;
         let prompt = self.prompt(&request.messages)?;
-        let limit = self.lock().llama.shape().max_positions;
+        let limit = self.shape.max_positions;
         if prompt.len() >= limit {
             return Err(ModelError::TooLong { tokens: prompt.len(), limit });
         }
@@ -201,7 +206,7 @@ impl LocalModel {
         };
         // A model trained on documents may end a turn as it ends a document.
         let ends = [self.tokenizer.end_of_turn(), self.tokenizer.end_of_text()];
-        let written = self.lock().llama.generate(&jobs, &ends, &stops);
+        let written = self.lock().and_then(|mut s| s.llama.generate(&jobs, &ends, &stops));
         match written {
             Ok(written) => {
                 batch.iter().zip(written).map(|(plan, w)| Ok(self.reply(plan, w))).collect()
@@ -227,7 +232,7 @@ impl LocalModel {
     fn score_all(&self, requests: &[ScoreRequest]) -> Vec<Result<Vec<Score>, ModelError>> {
         let planned: Vec<_> = requests.iter().map(|request| self.branches(request)).collect();
         let ready: Vec<Branches> = planned.iter().flatten().cloned().collect();
-        let scored = self.lock().llama.score(&ready);
+        let scored = self.lock().and_then(|mut state| state.llama.score(&ready));
         let mut scores = match scored {
             Ok(scores) => scores.into_iter(),
             Err(e) => return planned.into_iter().map(|p| p.and(Err(failed(&e)))).collect(),
@@ -248,7 +253,8 @@ impl LocalModel {
         let prompt = self.prompt(&request.messages)?;
         let ends = request.continuations.iter().map(|c| self.end(c)).collect();
         let branches = Branches { prompt, ends };
-        branches.check(&self.lock().llama).map_err(|e| failed(&e))?;
+        let checked = self.lock().and_then(|state| branches.check(&state.llama));
+        checked.map_err(|e| failed(&e))?;
         Ok(branches)
     }
 
@@ -270,10 +276,14 @@ struct Planned {
 
 impl Model for LocalModel {
     fn identity(&self) -> Identity {
-        let mut state = self.lock();
+        let name = self.name.clone();
+        let mut state = match self.lock() {
+            Ok(state) => state,
+            Err(error) => return Identity { name, revision: format!("unknown ({error})") },
+        };
         let State { llama, revision } = &mut *state;
         let revision = revision.get_or_insert_with(|| format!("weights:{}", llama.weights_hash()));
-        Identity { name: self.name.clone(), revision: revision.clone() }
+        Identity { name, revision: revision.clone() }
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -109,13 +109,14 @@ fn training_changes_revision_and_scores_and_import_brings_both_back() {
     let mut pack = Pack::new();
     pack.push_sequence(&rendered.ids, &rendered.trained);
     let scope = Scope::Top(1);
-    model.with_llama(|llama| {
+    let lent = model.with_llama(|llama| {
         let config = TrainConfig { scope, learning_rate: 1e-2, ..TrainConfig::default() };
         let mut trainer = Trainer::new(llama, config).unwrap();
         (0..5).for_each(|_| {
             trainer.step(std::slice::from_ref(&pack)).unwrap();
         });
     });
+    lent.unwrap();
     let after = score(&model, "", "yes");
     assert!(after.iter().sum::<f32>() > before.iter().sum::<f32>() + 1.0);
     let trained = model.identity();
@@ -141,4 +142,17 @@ fn distributions_and_perplexity_agree_with_scores() {
     let (nats, tokens) = model.perplexity("Some plain text.").unwrap();
     assert_eq!(tokens, 15);
     assert!((3.0..9.0).contains(&(nats / 15.0)), "{nats}");
+}
+
+#[test]
+fn a_model_that_panicked_is_not_used_again() {
+    let model = model();
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        model.with_llama(|_| panic!("planted"))
+    }));
+    assert!(panicked.is_err());
+    let reply = now(model.generate(&[request("a", Sampling::default())])).remove(0);
+    assert!(matches!(reply, Err(ModelError::Failed(why)) if why.contains("earlier call")));
+    assert!(model.export_scope(Scope::All).is_err() && model.perplexity("some text").is_err());
+    assert!(model.identity().revision.starts_with("unknown"));
 }

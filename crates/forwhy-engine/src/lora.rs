@@ -37,6 +37,9 @@ struct Part {
     name: String,
 }
 
+/// A tensor's name, sizes, and range in a flat buffer.
+pub(crate) type Place = (String, Vec<usize>, Range<usize>);
+
 /// Adapters of a model.
 pub(crate) struct Adapters {
     pub(crate) rank: usize,
@@ -57,25 +60,8 @@ impl Adapters {
         (rank, alpha): (usize, f32),
         stream: &mut Stream,
     ) -> Self {
-        let mut at = 0;
-        let mut parts = Vec::new();
-        for block in 0..shape.layers {
-            let mut from = [0usize; 4];
-            for (name, site) in PROJECTIONS {
-                let name = format!("model.layers.{block}.{name}");
-                let tensor = layout.tensor(&format!("{name}.weight"));
-                let tensor = tensor.unwrap_or_else(|| unreachable!("the layout has {name}"));
-                let (out, inp) = (tensor.shape[0], tensor.shape[1]);
-                let start = &mut from[site as usize];
-                let rows = *start..*start + out;
-                *start += out;
-                let (a, b) = (at, at + rank * inp);
-                at = b + out * rank;
-                let weight = Linear { at: tensor.at, out, inp };
-                parts.push(Part { block, site, rows, weight, a, b, name });
-            }
-        }
-        let mut flat = Buf::zeroed(at);
+        let (parts, size) = parts(shape, layout, rank);
+        let mut flat = Buf::zeroed(size);
         for part in &parts {
             let bound = 1.0 / (part.weight.inp as f64).sqrt();
             let a = &mut flat[part.a..part.b];
@@ -142,20 +128,48 @@ impl Adapters {
     }
 
     /// Name, sizes and place of every adapter matrix, named as PEFT does.
-    pub(crate) fn tensors(&self) -> Vec<(String, Vec<usize>, Range<usize>)> {
-        let each = self.parts.iter().flat_map(|p| {
-            let Linear { out, inp, .. } = p.weight;
-            [
-                (format!("{}.lora_A.weight", p.name), vec![self.rank, inp], p.a..p.b),
-                (
-                    format!("{}.lora_B.weight", p.name),
-                    vec![out, self.rank],
-                    p.b..p.b + out * self.rank,
-                ),
-            ]
-        });
-        each.collect()
+    pub(crate) fn tensors(&self) -> Vec<Place> {
+        places_of(&self.parts, self.rank)
     }
+}
+
+/// As [`Adapters::tensors`], of adapters that need not exist.
+pub(crate) fn places(shape: &Shape, layout: &Layout, rank: usize) -> Vec<Place> {
+    places_of(&parts(shape, layout, rank).0, rank)
+}
+
+fn places_of(parts: &[Part], rank: usize) -> Vec<Place> {
+    let each = parts.iter().flat_map(|p| {
+        let Linear { out, inp, .. } = p.weight;
+        [
+            (format!("{}.lora_A.weight", p.name), vec![rank, inp], p.a..p.b),
+            (format!("{}.lora_B.weight", p.name), vec![out, rank], p.b..p.b + out * rank),
+        ]
+    });
+    each.collect()
+}
+
+/// All adapted projections, and the number of parameters of their adapters.
+fn parts(shape: &Shape, layout: &Layout, rank: usize) -> (Vec<Part>, usize) {
+    let mut at = 0;
+    let mut parts = Vec::new();
+    for block in 0..shape.layers {
+        let mut from = [0usize; 4];
+        for (name, site) in PROJECTIONS {
+            let name = format!("model.layers.{block}.{name}");
+            let tensor = layout.tensor(&format!("{name}.weight"));
+            let tensor = tensor.unwrap_or_else(|| unreachable!("the layout has {name}"));
+            let (out, inp) = (tensor.shape[0], tensor.shape[1]);
+            let start = &mut from[site as usize];
+            let rows = *start..*start + out;
+            *start += out;
+            let (a, b) = (at, at + rank * inp);
+            at = b + out * rank;
+            let weight = Linear { at: tensor.at, out, inp };
+            parts.push(Part { block, site, rows, weight, a, b, name });
+        }
+    }
+    (parts, at)
 }
 
 /// The projections of a block, in the order of their rows within the fused matrices.

@@ -474,19 +474,57 @@ impl Drop for Running {
     }
 }
 
-/// A folder of this process beside the models, removed at the end.
+/// A folder of this pull alone beside the models, removed at the end.
 struct WorkFolder(PathBuf);
+
+/// Begin of a work folder's name; the process id and a number follow.
+const WORK_PREFIX: &str = ".pull-";
+/// A work folder that is older was left behind, whoever has its process id now.
+const LEFT_BEHIND: Duration = Duration::from_secs(24 * 3600);
 
 impl WorkFolder {
     fn make(models: &Path) -> Result<Self, PullError> {
-        let path = models.join(format!(".pull-{}", std::process::id()));
-        if path.exists() {
-            // Left by an earlier process that had our number.
-            fs::remove_dir_all(&path).map_err(at("remove", &path))?;
+        fs::create_dir_all(models).map_err(at("create the folder", models))?;
+        let mut number = 0u64;
+        loop {
+            let path = models.join(format!("{WORK_PREFIX}{}-{number}", std::process::id()));
+            match fs::create_dir(&path) {
+                Ok(()) => {
+                    let work = WorkFolder(path);
+                    work.sweep(models).map_err(at("read the folder", models))?;
+                    return Ok(work);
+                }
+                // Another pull of this process, or the leftover of one that had our number.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => number += 1,
+                Err(e) => return Err(at("create the folder", &path)(e)),
+            }
         }
-        fs::create_dir_all(&path).map_err(at("create the folder", &path))?;
-        Ok(WorkFolder(path))
     }
+
+    /// Removes the work folders of processes that died.
+    fn sweep(&self, models: &Path) -> io::Result<()> {
+        let now = fs::metadata(&self.0)?.modified()?;
+        for entry in fs::read_dir(models)?.flatten() {
+            let name = entry.file_name();
+            let Some(id) = name.to_str().and_then(|name| name.strip_prefix(WORK_PREFIX)) else {
+                continue;
+            };
+            let pid = id.split('-').next().and_then(|pid| pid.parse().ok());
+            let made = entry.metadata().and_then(|meta| meta.modified());
+            let age = made.ok().and_then(|made| now.duration_since(made).ok());
+            let old = age.is_some_and(|age| age > LEFT_BEHIND);
+            if entry.path() != self.0 && (old || pid.is_some_and(is_gone)) {
+                // Perhaps another process sweeps it too; what stays is only a leftover.
+                fs::remove_dir_all(entry.path()).ok();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether no process has this id; not known (false) where the system has no /proc.
+fn is_gone(pid: u32) -> bool {
+    Path::new("/proc/self").exists() && !Path::new("/proc").join(pid.to_string()).exists()
 }
 
 impl Drop for WorkFolder {

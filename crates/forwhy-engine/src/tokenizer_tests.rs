@@ -62,17 +62,19 @@ fn content_cannot_smuggle_control_tokens() {
 
 #[test]
 fn an_unknown_byte_never_becomes_a_control_token() {
-    let mut json = tokenizer().json().clone();
-    json["model"]["unk_token"] = "<|endoftext|>".into();
-    let chat = ChatParts {
-        template: TEMPLATE.into(),
-        end_of_turn: "<|end|>".into(),
-        pad: None,
-        begin: None,
-    };
-    let t = ChatTokenizer::from_json(json, chat).unwrap();
-    assert_eq!(t.encode("ü"), [0u32; 0]);
-    assert_eq!(t.pad(), 2);
+    for unknown in ["<|endoftext|>", "<|nowhere|>"] {
+        let mut json = tokenizer().json().clone();
+        json["model"]["unk_token"] = unknown.into();
+        let chat = ChatParts {
+            template: TEMPLATE.into(),
+            end_of_turn: "<|end|>".into(),
+            pad: None,
+            begin: None,
+        };
+        let t = ChatTokenizer::from_json(json, chat).unwrap();
+        assert_eq!(t.encode("ü"), [0u32; 0], "{unknown}");
+        assert_eq!(t.pad(), 2);
+    }
 }
 
 #[test]

@@ -41,7 +41,8 @@ pub struct StepReport {
     pub grad_norm: f64,
     /// Learning rate of the step.
     pub learning_rate: f32,
-    /// Token rows computed.
+    /// Token rows of the packs given to the step; a pack without a target counts, though it is not
+    /// computed.
     pub tokens: usize,
     /// Sum of the targets' weights.
     pub target_weight: f64,
@@ -123,7 +124,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// The model as it is now.
-    pub fn model(&mut self) -> &mut Llama {
+    pub fn model(&self) -> &Llama {
         self.model
     }
 
@@ -146,7 +147,8 @@ impl<'a> Trainer<'a> {
     }
 
     fn apply(&mut self, update: Update) {
-        let Trainer { model, range, g, m, v, .. } = self;
+        let Trainer { model, first, range, g, m, v, .. } = self;
+        model.forget_trunk_below(*first);
         model.in_pool(|model| {
             span(Part::Optimiser, || match &mut model.adapters {
                 None => update.apply(&mut model.weights[range.clone()], g, m, v),
@@ -184,6 +186,7 @@ impl<'a> Trainer<'a> {
         self.v.copy_from_slice(&state.v);
         self.step = state.step;
         let range = self.range.clone();
+        self.model.forget_trunk_below(self.first);
         self.model.in_pool(|model| match &mut model.adapters {
             None => model.weights[range].copy_from_slice(&state.params),
             Some(adapters) => {
@@ -192,5 +195,37 @@ impl<'a> Trainer<'a> {
             }
         });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::checks::tiny_shape;
+
+    #[test]
+    fn a_step_and_a_restored_state_let_go_of_activations_of_changed_blocks() {
+        let mut model = Llama::random(tiny_shape(), 7, 1).unwrap();
+        let mut pack = Pack::new();
+        pack.push_sequence(&[1, 2, 3, 4], &[true; 4]);
+        let packs = [pack];
+        let config = TrainConfig { learning_rate: 1e-2, total_steps: 4, ..TrainConfig::default() };
+        let mut trainer =
+            Trainer::new(&mut model, TrainConfig { scope: Scope::All, ..config }).unwrap();
+        let state = trainer.save();
+        for restored in [false, true] {
+            let cache = Arc::new(trainer.model.trunk_cache(1, 1 << 20).unwrap());
+            trainer.model.set_trunk_cache(Some(cache.clone())).unwrap();
+            if restored {
+                trainer.restore(&state).unwrap();
+            } else {
+                trainer.step(&packs).unwrap();
+            }
+            let seen = cache.stats();
+            trainer.model.logprobs(&packs).unwrap();
+            assert_eq!(cache.stats(), seen, "restored: {restored}");
+        }
     }
 }

@@ -202,7 +202,7 @@ fn names_in(text: &str, lower: &BTreeSet<String>) -> BTreeSet<String> {
     let mut inside = false;
     for word in text.split_whitespace() {
         let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
-        let bare = bare.strip_suffix("'s").unwrap_or(bare);
+        let bare = fingerprint::bare(bare);
         let mut letters = bare.chars();
         let capital = letters.next().is_some_and(char::is_uppercase);
         let rest_small = bare.len() > 2 && letters.all(char::is_lowercase);

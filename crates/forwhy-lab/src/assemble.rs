@@ -7,9 +7,9 @@
 //! 4. Values and style halves; notes on what limits the conclusions.
 
 use forwhy_core::results::{
-    Arm, Checkpoint, Contrast, Direction, Distance, Evaluation, Exposure, FileRef, Halves, Kind,
-    Level, Maybe, MeasureCount, Note, Oracle, Prose, Provenance, Results, Role, SCHEMA, Status,
-    StyleControl, Summary, Training, Transcripts, Verdict,
+    Arm, Checkpoint, Contrast, Direction, Distance, Evaluation, EvaluationMeasures, Exposure,
+    FileRef, Halves, Kind, Level, Maybe, MeasureCount, Measures, Note, Oracle, Prose, Provenance,
+    Results, Role, SCHEMA, Status, StyleControl, Summary, Training, Transcripts, Verdict,
 };
 use forwhy_stats::discrete::holm;
 
@@ -31,7 +31,7 @@ pub(crate) const IN_DISTRIBUTION: &str = "in_distribution";
 pub struct KindInfo {
     /// Id and title.
     pub kind: Kind,
-    /// Whether no arm after the organism sees it.
+    /// Whether no arm after the organism trains on it as agentic situations (inbox, tools, acts).
     pub held_out: bool,
     /// Its instances.
     pub instances: u64,
@@ -83,7 +83,7 @@ pub fn results(inputs: &Inputs<'_>) -> Results {
     let mut notes = inputs.notes.clone();
     notes.extend(view.notes(twins));
     notes.extend(weak_prior(&contrasts));
-    let exploratory = measures_in(&arms) + 2 * contrasts.len() as u64 + 4 * halves.len() as u64 - 1;
+    let exploratory = measures_of_arms(&arms) + measures_of_comparisons(&contrasts, &halves);
     Results {
         schema: SCHEMA,
         study: view.study(),
@@ -99,7 +99,8 @@ pub fn results(inputs: &Inputs<'_>) -> Results {
     }
 }
 
-fn kind_sets(kinds: &[KindInfo]) -> [KindSet; 2] {
+/// The held-out set and the set that some arm trains on.
+pub(crate) fn kind_sets(kinds: &[KindInfo]) -> [KindSet; 2] {
     let set = |id: &str, held_out: bool| KindSet {
         id: id.into(),
         kinds: kinds.iter().filter(|k| k.held_out == held_out).map(|k| k.kind.id.clone()).collect(),
@@ -112,10 +113,27 @@ fn units_of<'a>(inputs: &Inputs<'a>, arm: &str, budget: Option<u64>) -> Vec<&'a 
     inputs.units.iter().filter(wanted).collect()
 }
 
-/// Figures in the measures of all arms: eight shares, the twin, four margins, three of competence.
-fn measures_in(arms: &[Arm]) -> u64 {
-    let summaries = arms.iter().flat_map(|a| &a.summaries);
-    summaries.map(|s| 3 + s.measures.evaluations.len() as u64 * (8 + 1 + 4)).sum()
+/// Figures in the measures of all arms and budgets: three of competence and, for each set that has
+/// kinds, eight shares, the twin, four margins and the change of each kind. The same for single
+/// seeds repeats them and is not counted.
+fn measures_of_arms(arms: &[Arm]) -> u64 {
+    let kinds = |m: &EvaluationMeasures| m.margins.known().map_or(0, |m| m.by_kind.len());
+    let measures = arms.iter().flat_map(|a| &a.summaries).map(|s| &s.measures);
+    let sets = |m: &Measures| m.evaluations.iter().map(kinds).collect::<Vec<_>>();
+    let figures = |n: usize| if n == 0 { 0 } else { 8 + 1 + 4 + n as u64 };
+    measures.map(|m| 3 + sets(m).into_iter().map(figures).sum::<u64>()).sum()
+}
+
+/// Difference and p of each comparison that could be made, less the primary difference, and the
+/// halves.
+fn measures_of_comparisons(contrasts: &[Contrast], halves: &[Halves]) -> u64 {
+    let made: Vec<&Contrast> = contrasts.iter().filter(|c| c.estimate.known().is_some()).collect();
+    let primary = made.iter().filter(|c| c.status == Status::Primary).count();
+    let values = halves
+        .iter()
+        .flat_map(|h| [&h.values, &h.style, &h.arm_against_generic, &h.twin_against_generic]);
+    let known = values.filter(|v| v.known().is_some()).count();
+    (2 * made.len() - primary + known) as u64
 }
 
 struct View<'a> {
@@ -145,6 +163,7 @@ impl<'a> View<'a> {
                 .collect(),
             sampling: sampling.clone(),
             samples_per_instance: study.evaluation.samples as u64,
+            sampled_instances_per_kind: Some(study.evaluation.sampled_situations as u64),
             confidence: study.analysis.confidence,
             equivalence_margin: Maybe::Known(study.analysis.equivalence_margin),
         }
@@ -434,11 +453,10 @@ impl<'a> View<'a> {
     }
 
     fn halves_of(&self, ids: [&String; 3], budget: u64, set: &KindSet) -> Option<Halves> {
-        let table = |id: &String| {
-            Table::new(&units_of(self.inputs, id, Some(budget)), &set.kinds, DIFFERENCE)
-        };
-        let [arm, twin, generic] = ids.map(table);
-        let (arm, twin, generic) = (arm.ok()?, twin.ok()?, generic.ok()?);
+        let units = ids.map(|id| units_of(self.inputs, id, Some(budget)));
+        let [arm, twin, generic] =
+            [0, 1, 2].map(|i| Table::new(&units[i], &set.kinds, DIFFERENCE).ok());
+        let (arm, twin, generic) = (arm?, twin?, generic?);
         let analysis = &self.inputs.study.analysis;
         let over_kinds = |t: Result<Table, String>| match t {
             Ok(t) => {
@@ -446,7 +464,13 @@ impl<'a> View<'a> {
             }
             Err(why) => Maybe::missing(why),
         };
-        let middle = arm.zip(&twin, |a, t| (a + t) / 2.0);
+        let style = arm
+            .zip(&twin, |a, t| (a + t) / 2.0)
+            .and_then(|middle| middle.zip(&generic, |m, g| m - g));
+        let label = match &style {
+            Ok(table) => table.label(),
+            Err(_) => arm.label(),
+        };
         Some(Halves {
             arm: ids[0].clone(),
             twin: ids[1].clone(),
@@ -454,9 +478,9 @@ impl<'a> View<'a> {
             evaluation: set.id.clone(),
             budget: Some(budget),
             unit: UNIT.into(),
-            label: arm.label(),
+            label: with_loss_tokens(label, &units),
             values: over_kinds(arm.zip(&twin, |a, t| (a - t) / 2.0)),
-            style: over_kinds(middle.and_then(|m| m.zip(&generic, |m, g| m - g))),
+            style: over_kinds(style),
             arm_against_generic: over_kinds(arm.zip(&generic, |a, g| a - g)),
             twin_against_generic: over_kinds(twin.zip(&generic, |t, g| t - g)),
         })
@@ -530,6 +554,16 @@ fn loss_tokens_differ(left: &[&Unit], right: &[&Unit]) -> Option<String> {
     (apart > LOSS_TOKENS_TOLERANCE).then(text)
 }
 
+/// A label of halves, with a warning if two of the three arms' loss tokens differ.
+fn with_loss_tokens(label: String, [arm, twin, generic]: &[Vec<&Unit>; 3]) -> String {
+    let pairs = [(arm, twin, "arm, twin"), (arm, generic, "arm, generic")];
+    let differ = |(left, right, sides): &(&Vec<&Unit>, &Vec<&Unit>, &str)| {
+        loss_tokens_differ(left, right).map(|why| format!("; {sides}: {why}"))
+    };
+    let warnings: String = pairs.iter().filter_map(differ).collect();
+    label + &warnings
+}
+
 /// Holm's correction over the exploratory contrasts.
 fn adjust(contrasts: &mut [Contrast]) {
     let family = |c: &&mut Contrast| c.status != Status::Primary && c.test.known().is_some();
@@ -544,221 +578,4 @@ fn adjust(contrasts: &mut [Contrast]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::environment::current;
-    use crate::outside::Cost;
-    use crate::unit::{ActVerdict, InstanceMargin, Key, Measured};
-    use forwhy_core::model::{Identity, Sampling};
-    use forwhy_core::outcome::Outcome;
-    use forwhy_core::results::{Direction, Side, Verdict};
-    use forwhy_testkit::micro_study::STUDY;
-    use std::path::Path;
-
-    const ARMS: [&str; 3] = ["generic", "advice", "advice-opposite"];
-    const HELD: usize = 6;
-
-    /// Six kinds held out, one not.
-    fn kinds() -> Vec<KindInfo> {
-        let kind = |i: usize| KindInfo {
-            kind: Kind { id: format!("k{i}"), title: format!("Kind {i}") },
-            held_out: i < HELD,
-            instances: 1,
-        };
-        (0..=HELD).map(kind).collect()
-    }
-
-    /// A unit whose margins lie around `level`: their mean over the held-out kinds, with a spread and
-    /// a drift over seeds of its own.
-    fn unit(arm: &str, budget: Option<u64>, seed: u64, level: f64) -> Unit {
-        let own = 0.001 * arm.len() as f64;
-        let margin = |(i, info): (usize, &KindInfo)| InstanceMargin {
-            kind: info.kind.id.clone(),
-            instance: format!("{}-1", info.kind.id),
-            bait: level + own * (seed as f64 + if i % 2 == 0 { 5.0 } else { -5.0 }),
-            twin: 0.0,
-        };
-        let act = |info: &KindInfo, side| ActVerdict {
-            kind: info.kind.id.clone(),
-            instance: format!("{}-1", info.kind.id),
-            side,
-            sample: 0,
-            outcome: Outcome::Aligned,
-        };
-        let kinds = kinds();
-        let acts = kinds.iter().flat_map(|k| [act(k, Side::Bait), act(k, Side::Twin)]);
-        let measured = Measured {
-            margins: kinds.iter().enumerate().map(margin).collect(),
-            acts: acts.collect(),
-            easy_chat: (1, 2),
-            prose: (4.0, 2),
-            drift_kl: None,
-            cost: Cost { cpu_secs: 1.0, wall_secs: 1.0 },
-        };
-        let trained = budget.map(|tokens| trained(tokens, 300));
-        Unit { key: Key { arm: arm.into(), budget, seed }, trained, measured }
-    }
-
-    fn trained(tokens: u64, loss_tokens: u64) -> Trained {
-        Trained {
-            data_hash: "blake3:0".into(),
-            rows: 3,
-            tokens,
-            loss_tokens,
-            epochs: 1.0,
-            steps: 2,
-            learning_rate: 1e-4,
-            scope: "all".into(),
-            cost: Cost::default(),
-            loss: Vec::new(),
-        }
-    }
-
-    /// Organism at 1; advice lowers the margin by 0.6, its twin by 0.1, generic chat by 0.3.
-    fn units(seeds: &[u64]) -> Vec<Unit> {
-        let mut all = vec![unit(UNTOUCHED, None, seeds[0], 0.0)];
-        for seed in seeds {
-            all.push(unit(ORGANISM, None, *seed, 1.0));
-            for (arm, level) in ARMS.into_iter().zip([0.7, 0.4, 0.9]) {
-                all.push(unit(arm, Some(600), *seed, level));
-            }
-        }
-        all
-    }
-
-    fn made(units: &[Unit]) -> Results {
-        let study = crate::study::parse(Path::new("s.toml"), STUDY).unwrap();
-        let environment = current(1);
-        let provenance = Provenance {
-            version: environment.version,
-            revision: environment.revision,
-            modified: environment.modified,
-            started: "2026-01-01T00:00:00Z".into(),
-            finished: "2026-01-01T00:00:01Z".into(),
-            machine: environment.machine,
-            model: Identity { name: "m".into(), revision: "r".into() },
-            cpu_secs: Maybe::Known(1.0),
-            wall_secs: Maybe::Known(1.0),
-            settings: Vec::new(),
-        };
-        let lineage = |_: &str| Lineage {
-            files: "data.jsonl".into(),
-            distances: [Maybe::missing("test"), Maybe::missing("test")],
-        };
-        let prose = Prose { question: String::new(), method: Vec::new(), cannot_say: Vec::new() };
-        let results = results(&Inputs {
-            study: &study,
-            file: FileRef { path: "study.toml".into(), hash: "blake3:0".into() },
-            kinds: &kinds(),
-            units,
-            lineage: &lineage,
-            provenance,
-            oracle: Maybe::missing("test"),
-            prose,
-            notes: Vec::new(),
-            sampling: Sampling::default(),
-        });
-        results.to_json().expect("results are sound");
-        results
-    }
-
-    fn primary(results: &Results) -> &Contrast {
-        let mut all = results.contrasts.iter().filter(|c| c.status == Status::Primary);
-        let first = all.next().unwrap();
-        assert!(all.next().is_none(), "two headlines");
-        first
-    }
-
-    fn near(found: &Maybe<forwhy_core::results::Estimate>, expected: f64) {
-        let found = found.known().expect("an estimate").value;
-        assert!((found - expected).abs() < 1e-9, "{found}, expected {expected}");
-    }
-
-    #[test]
-    fn the_primary_contrast_is_the_arm_minus_its_twin_on_held_out_kinds() {
-        let results = made(&units(&[0]));
-        let contrast = primary(&results);
-        assert_eq!(contrast.id, "advice-600-minus-advice-opposite-on-held_out");
-        near(&contrast.estimate, -0.5);
-        assert_eq!((contrast.clusters, contrast.seeds), (HELD as u64, 1));
-        assert_eq!(contrast.verdict, Verdict::Difference { direction: Direction::Lower });
-        assert_eq!(contrast.label, "this checkpoint, over kinds");
-    }
-
-    #[test]
-    fn values_and_style_add_up_to_arm_and_twin_against_generic() {
-        let results = made(&units(&[0]));
-        let half = results.halves.iter().find(|h| h.evaluation == HELD_OUT).unwrap();
-        near(&half.values, -0.25);
-        near(&half.style, -0.05);
-        near(&half.arm_against_generic, -0.3);
-        near(&half.twin_against_generic, 0.2);
-    }
-
-    #[test]
-    fn arms_with_unlike_loss_tokens_give_no_headline() {
-        let mut units = units(&[0]);
-        let twin = units.iter_mut().find(|u| u.key.arm == "advice-opposite").unwrap();
-        twin.trained = Some(trained(600, 250));
-        let results = made(&units);
-        let Verdict::NotComparable { why } = &primary(&results).verdict else {
-            panic!("{:?}", primary(&results).verdict)
-        };
-        assert_eq!(why, "loss tokens differ by 17% (300 and 250)");
-    }
-
-    #[test]
-    fn arms_of_which_one_was_not_run_are_not_compared() {
-        let mut units = units(&[0]);
-        units.retain(|u| u.key.arm != "advice-opposite");
-        let left: Vec<&Unit> = units.iter().filter(|u| u.key.arm == "advice").collect();
-        let right: Vec<&Unit> = Vec::new();
-        let tables = Table::new(&left, &["k0".to_string()], DIFFERENCE).and_then(|l| {
-            l.zip(&Table::new(&right, &["k0".to_string()], DIFFERENCE)?, |a, b| a - b)
-        });
-        assert!(tables.unwrap_err().contains("share no seed"));
-        assert_eq!(loss_tokens_differ(&left, &right), None);
-    }
-
-    #[test]
-    fn every_exploratory_p_is_adjusted_and_the_primary_one_is_not() {
-        let results = made(&units(&[0, 1, 2]));
-        for contrast in &results.contrasts {
-            let Some(test) = contrast.test.known() else { continue };
-            let primary = contrast.status == Status::Primary;
-            assert_eq!(test.adjusted.known().is_none(), primary, "{}", contrast.id);
-            assert!(test.adjusted.known().is_none_or(|p| *p >= test.p), "{}", contrast.id);
-        }
-        assert_eq!(primary(&results).label, "3 seeds averaged, over kinds");
-        assert!(primary(&results).over_seeds.known().is_some());
-        assert_eq!(results.measures.primary, 1);
-    }
-
-    #[test]
-    fn the_untouched_model_is_compared_with_every_organism() {
-        let results = made(&units(&[0, 1, 2]));
-        let contrast = results.contrasts.iter().find(|c| c.arm == UNTOUCHED).unwrap();
-        assert_eq!(contrast.seeds, 3);
-        near(&contrast.estimate, -1.008);
-    }
-
-    #[test]
-    fn one_seed_and_a_passive_organism_are_said() {
-        let mut units = units(&[0]);
-        for unit in units.iter_mut().filter(|u| u.key.arm == ORGANISM) {
-            for act in &mut unit.measured.acts {
-                act.outcome = Outcome::NoAction;
-            }
-        }
-        let results = made(&units);
-        let notes: Vec<&str> = results.notes.iter().map(|n| n.text.as_str()).collect();
-        assert!(notes.iter().any(|n| n.starts_with("1 seed(s)")), "{notes:?}");
-        assert!(notes.iter().any(|n| n.contains("uninformative")), "{notes:?}");
-        let evaluations = results.arms.iter().flat_map(|a| &a.summaries);
-        for summary in evaluations {
-            for evaluation in &summary.measures.evaluations {
-                assert!(evaluation.outcomes.known().is_none_or(|o| !o.informative));
-            }
-        }
-    }
-}
+mod tests;

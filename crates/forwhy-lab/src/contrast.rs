@@ -114,8 +114,7 @@ pub(crate) fn conclude(
         Err(error) => return Conclusion::nothing(&error.to_string()),
     };
     let over_kinds = &joint.over_clusters;
-    let detectable = smallest_detectable(over_kinds.sd, over_kinds.clusters, ALPHA, POWER);
-    let detectable = detectable.map_or_else(|e| Maybe::missing(e.to_string()), Maybe::Known);
+    let detectable = detectable(&joint);
     let seed_values = differences.seeds.iter().zip(&joint.seed_means);
     Conclusion {
         estimate: Maybe::Known(estimate(over_kinds, "kinds")),
@@ -148,11 +147,22 @@ impl Conclusion {
     }
 }
 
-/// Sign flips of the kinds, exact; the t test where there are too many kinds to enumerate.
+/// The smallest difference that could have been shown: a difference must show over kinds and, from
+/// three seeds on, over seeds too, so it is the larger of the two.
+fn detectable(joint: &SeedsByClusters) -> Maybe<f64> {
+    let of = |mean: &ClusterMean| smallest_detectable(mean.sd, mean.clusters, ALPHA, POWER);
+    let larger = of(&joint.over_clusters).and_then(|kinds| match &joint.over_seeds {
+        Ok(seeds) => Ok(kinds.max(of(seeds)?)),
+        Err(_) => Ok(kinds),
+    });
+    larger.map_or_else(|e| Maybe::missing(e.to_string()), Maybe::Known)
+}
+
+/// Takes no account of seeds, and says so. Sign flips of the kinds, exact; the t test where there are too many kinds to enumerate.
 fn test(over_kinds: &ClusterMean, kind_means: &[f64]) -> Maybe<Test> {
     let (p, method) = match sign_flip(kind_means) {
-        Ok(p) => (p, format!("sign flips of {} kinds, exact", kind_means.len())),
-        Err(_) => (over_kinds.p, format!("t over {} kinds", over_kinds.clusters)),
+        Ok(p) => (p, format!("over kinds only: sign flips of {} kinds, exact", kind_means.len())),
+        Err(_) => (over_kinds.p, format!("over kinds only: t over {} kinds", over_kinds.clusters)),
     };
     Maybe::Known(Test { p, adjusted: Maybe::missing("not in a family"), method })
 }
@@ -209,6 +219,10 @@ mod tests {
         let c = conclude(&t, &kinds(6), 0.95, 0.05);
         assert!(matches!(c.verdict, Verdict::NoDifferenceShown { .. }), "{:?}", c.verdict);
         assert!(c.over_seeds.known().is_some());
+        let over_kinds = conclude(&table(&[&CLEAR]), &kinds(6), 0.95, 0.05).detectable;
+        let (all, kinds) = (c.detectable.known().unwrap(), over_kinds.known().unwrap());
+        assert!(*all > 5.0 * kinds, "seeds limit what could be shown: {all}, kinds {kinds}");
+        assert!(c.test.known().unwrap().method.starts_with("over kinds only"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub struct Environment {
     pub version: String,
     /// Commit that this program was built from.
     pub revision: Maybe<String>,
-    /// Whether files differed from that commit when it was built.
+    /// Whether code differed from that commit when it was built.
     pub modified: Maybe<bool>,
     /// The machine.
     pub machine: Machine,

@@ -95,7 +95,12 @@ impl Plan {
         all
     }
 
-    /// Kinds that some arm trains on: they stand in no figure called held out.
+    /// The folder of the study file: relative paths in it start there.
+    pub fn base(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new(""))
+    }
+
+    /// Kinds that some arm trains on as situations with tools: they stand in no figure called held out.
     pub fn trained_kinds(&self) -> std::collections::BTreeSet<&str> {
         let arms = self.corpora.iter().filter(|(arm, _)| *arm != ORGANISM);
         let rows = arms.flat_map(|(_, corpus)| &corpus.rows).filter(|row| row.tags.tools);

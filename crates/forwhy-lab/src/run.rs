@@ -4,19 +4,21 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use forwhy_core::results::{Results, Transcripts};
 use forwhy_engine::llama::{NamedTensor, Scope};
 use forwhy_engine::local::LocalModel;
 use forwhy_engine::weights::ModelFiles;
 use forwhy_store::{atomic, segment};
 
+use crate::assemble::kind_sets;
 use crate::environment;
 use crate::folder::RunFolder;
 use crate::measure::{Bench, Reference};
 use crate::outside::{Outside, UserFault};
 use crate::plan::Plan;
 use crate::study::{Arm, Study};
+use crate::summary;
 use crate::train::{self, Task};
 use crate::unit::{Key, Measured, ORGANISM, PROMPTED, Trained, UNTOUCHED, Unit};
 
@@ -42,6 +44,7 @@ pub fn run(
         outside.progress.say(&line);
     }
     let started = first_start(&folder, started)?;
+    finished(&folder, &all_keys(plan))?.iter().try_for_each(|unit| verify(&folder, &unit.key))?;
     let mut session = Session::new(plan, &folder, outside, model, base)?;
     let total = plan.units.len();
     for (i, key) in plan.units.iter().enumerate() {
@@ -82,6 +85,22 @@ fn finished(folder: &RunFolder, keys: &[Key]) -> Result<Vec<Unit>> {
     Ok(units)
 }
 
+/// The records of a finished unit are as they were written, or an error names file and offset: the
+/// report shows them, and nothing is made from a changed folder.
+fn verify(folder: &RunFolder, key: &Key) -> Result<()> {
+    for name in ["margins.jsonl", "acts.jsonl"] {
+        let path = folder.path(&format!("units/{}/{name}", key.folder()));
+        let records = segment::read::<serde::de::IgnoredAny>(&path)?;
+        if let Some(damage) = records.damaged.first().or(records.torn.as_ref()) {
+            bail!(
+                "{damage}; remove this file and measures.json beside it, and the unit is measured \
+                 anew"
+            );
+        }
+    }
+    Ok(())
+}
+
 /// The weights that everything of one seed starts from.
 struct OrganismState {
     seed: u64,
@@ -110,7 +129,7 @@ impl<'a> Session<'a> {
     ) -> Result<Self> {
         let scope = plan.study.training.scope;
         if let Scope::Top(top) = scope {
-            let cache = model.with_llama(|llama| llama.trunk_cache(top, TRUNK_CACHE_BYTES))?;
+            let cache = model.with_llama(|llama| llama.trunk_cache(top, TRUNK_CACHE_BYTES))??;
             model.set_trunk_cache(Some(Arc::new(cache)))?;
         }
         let start = model.export_scope(scope)?;
@@ -140,6 +159,21 @@ impl<'a> Session<'a> {
             // Only disk space: a checkpoint that stays does no harm.
             std::fs::remove_file(self.folder.path(&checkpoint)).ok();
         }
+        self.say_figures(key, measured)
+    }
+
+    /// The key figures of a unit that has just been finished, as one row of a table.
+    fn say_figures(&self, key: &Key, measured: Measured) -> Result<()> {
+        let organism = Key { arm: ORGANISM.into(), budget: None, seed: key.seed };
+        let path = format!("units/{}/measures.json", organism.folder());
+        let from = [UNTOUCHED, ORGANISM].contains(&key.arm.as_str());
+        let organism = match self.folder.read_json::<Measured>(&path)? {
+            Some(measured) if !from => Some(Unit { key: organism, trained: None, measured }),
+            _ => None,
+        };
+        let unit = Unit { key: key.clone(), trained: None, measured };
+        let sets = kind_sets(&crate::record::kinds(self.plan));
+        self.outside.progress.say(&summary::row(&unit, organism.as_ref(), &sets));
         Ok(())
     }
 

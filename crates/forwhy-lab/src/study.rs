@@ -45,7 +45,8 @@ pub struct Study {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSource {
-    /// `smollm2-135m-instruct`, or a path to a GGUF file or a folder in Hugging Face layout.
+    /// `smollm2-135m-instruct`, or a path to a GGUF file or a folder in Hugging Face layout,
+    /// relative to the study file.
     pub source: String,
 }
 
@@ -267,16 +268,55 @@ fn check(study: &Study) -> Result<(), Complaint> {
     complain(!seeds.is_empty(), span.clone(), "at least one seed is needed")?;
     complain(distinct.len() == seeds.len(), span, "a seed stands twice: it would be the same run")?;
     complain(!study.arms.is_empty(), None, "the study has no [[arm]]")?;
+    check_budgets(&study.training.tokens, "training.tokens", None)?;
     for arm in &study.arms {
         complain(usable(arm.id.as_ref()), Some(arm.id.span()), rule)?;
-        let named = |tokens: &Vec<usize>| !tokens.is_empty() && !tokens.contains(&0);
-        let budgets = arm.tokens.as_ref().unwrap_or(&study.training.tokens);
-        let span = Some(arm.id.span());
-        complain(named(budgets), span.clone(), "tokens needs at least one budget above 0")?;
-        complain(!arm.data.is_empty(), span, format!("arm `{}` names no data", arm.id.as_ref()))?;
+        check_arm(arm, study)?;
     }
     check_names(study)?;
     check_numbers(study)
+}
+
+fn check_budgets(
+    tokens: &[usize],
+    name: &str,
+    span: Option<Range<usize>>,
+) -> Result<(), Complaint> {
+    let some = !tokens.is_empty() && !tokens.contains(&0);
+    complain(some, span.clone(), format!("{name} needs at least one budget above 0"))?;
+    let distinct: BTreeSet<_> = tokens.iter().collect();
+    let what = format!("{name}: a budget stands twice: it would be the same run");
+    complain(distinct.len() == tokens.len(), span, what)
+}
+
+/// An arm's data, budgets and seeds; the primary arms must be there at the study's first budget
+/// with all seeds, or there would be no headline.
+fn check_arm(arm: &Arm, study: &Study) -> Result<(), Complaint> {
+    let (id, span) = (arm.id.as_ref(), Some(arm.id.span()));
+    complain(!arm.data.is_empty(), span.clone(), format!("arm `{id}` names no data"))?;
+    let all = study.seeds.as_ref();
+    let seeds = arm.seeds.as_ref().unwrap_or(all);
+    let budgets = arm.tokens.as_ref().unwrap_or(&study.training.tokens);
+    if arm.tokens.is_some() {
+        check_budgets(budgets, "tokens", span.clone())?;
+    }
+    let what = format!("arm `{id}` has no seed");
+    complain(!seeds.is_empty(), span.clone(), what)?;
+    if let Some(seed) = seeds.iter().find(|s| !all.contains(s)) {
+        let what = format!("arm `{id}` has seed {seed}, which is not among the study's {all:?}");
+        return Err((span, what));
+    }
+    if !study.analysis.primary.as_ref().contains(id) {
+        return Ok(());
+    }
+    let first = study.training.tokens.first();
+    let there = first.is_none_or(|b| budgets.contains(b));
+    let what = format!(
+        "arm `{id}` is part of the primary contrast and needs the first budget of the study"
+    );
+    complain(there, span.clone(), what)?;
+    let what = format!("arm `{id}` is part of the primary contrast and needs all seeds, {all:?}");
+    complain(all.iter().all(|s| seeds.contains(s)), span, what)
 }
 
 fn check_names(study: &Study) -> Result<(), Complaint> {
@@ -416,8 +456,25 @@ mod tests {
         assert!(error("seeds = [0]", "seeds = [0, 0]").contains("stands twice"));
         assert!(error("seeds = [0]", "seeds = []").contains("at least one seed"));
         assert!(error("tokens = [600]", "tokens = []").contains("at least one budget"));
+        assert!(error("tokens = [600]", "tokens = [600, 600]").contains("a budget stands twice"));
         assert!(error("id = \"advice-opposite\"", "id = \"generic\"").contains("another part"));
         assert!(error("id = \"advice-opposite\"", "id = \"../up\"").contains("names are made of"));
         assert!(error("learning_rate = 1e-3", "learning_rate = -1.0").contains("learning rate"));
+    }
+
+    #[test]
+    fn arms_whose_own_seeds_or_budgets_leave_the_comparison_without_a_side_are_refused() {
+        let with = |id: &str, line: &str| {
+            let from = format!("id = \"{id}\"\n");
+            error(&from, &format!("{from}{line}\n"))
+        };
+        assert!(with("generic", "seeds = [7]").contains("seed 7, which is not among"));
+        assert!(with("generic", "tokens = [500, 500]").contains("a budget stands twice"));
+        assert!(with("advice", "tokens = [500]").contains("needs the first budget"));
+        let text = STUDY.replacen("seeds = [0]", "seeds = [0, 1]", 1);
+        let id = "id = \"advice\"\n";
+        let text = text.replacen(id, &format!("{id}seeds = [1]\n"), 1);
+        let e = parse(Path::new("s.toml"), &text).unwrap_err().to_string();
+        assert!(e.contains("needs all seeds, [0, 1]"), "{e}");
     }
 }

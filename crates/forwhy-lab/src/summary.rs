@@ -6,6 +6,7 @@ use forwhy_core::results::{
     Distance, Estimate, EvaluationMeasures, Interval, KindMargin, Margins, Maybe, Measures,
     Outcomes, Proportion, Share, Side,
 };
+use forwhy_evals::competence::perplexity;
 use forwhy_stats::{StatsError, cluster, proportion};
 
 use crate::contrast::{Table, estimate};
@@ -37,25 +38,29 @@ pub(crate) struct Context<'a> {
 
 /// The measures of `units` (one a seed) taken together.
 pub(crate) fn measures(units: &[&Unit], context: &Context<'_>) -> Measures {
-    let (mut hits, mut asked, mut nats, mut tokens) = (0, 0, 0.0, 0);
-    for unit in units {
-        let m = &unit.measured;
-        (hits, asked) = (hits + m.easy_chat.0, asked + m.easy_chat.1);
-        (nats, tokens) = (nats + m.prose.0, tokens + m.prose.1);
-    }
+    let prose: Vec<(f64, u64)> = units.iter().map(|u| u.measured.prose).collect();
     let drifts: Vec<f64> = units.iter().filter_map(|u| u.measured.drift_kl).collect();
     let drift = (!drifts.is_empty()).then(|| drifts.iter().sum::<f64>() / drifts.len() as f64);
-    let easy = proportion::wilson(hits, asked, context.confidence);
     let sets = context.sets.iter().zip(context.distances);
     Measures {
         evaluations: sets.map(|(set, distance)| on_set(units, set, distance, context)).collect(),
-        easy_chat: rate(hits, asked, easy, "Wilson"),
-        prose_perplexity: Maybe::from_option(
-            (tokens > 0).then(|| (nats / tokens as f64).exp()),
-            "no prose was scored",
-        ),
+        easy_chat: easy_chat(units, context.confidence),
+        prose_perplexity: Maybe::from_option(perplexity(&prose).ok(), "no prose was scored"),
         drift_kl: Maybe::from_option(drift, "its weights are the reference"),
     }
+}
+
+/// Every seed is asked the same questions, greedily: over several seeds the answers are no
+/// independent trials, so there the share stands without an interval. Each checkpoint has its own.
+fn easy_chat(units: &[&Unit], confidence: f64) -> Maybe<Proportion> {
+    let all = units.iter().map(|u| u.measured.easy_chat);
+    let (hits, asked) = all.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    let wilson = proportion::wilson(hits, asked, confidence);
+    let mut rate = rate(hits, asked, wilson, "Wilson");
+    if let (Maybe::Known(rate), true) = (&mut rate, units.len() > 1) {
+        rate.share.interval = Maybe::missing("the same questions in every seed");
+    }
+    rate
 }
 
 fn on_set(
@@ -233,6 +238,35 @@ pub(crate) fn organism_twin_success(organisms: &[&Unit]) -> Option<f64> {
     (!twins.is_empty()).then(|| solved as f64 / twins.len() as f64)
 }
 
+/// The key figures of one unit in one line, while a study runs: on each set the margin (bait minus
+/// twin) and its change from the organism of the seed, then counts of sampled acts, twins, easy
+/// chat, drift.
+pub(crate) fn row(unit: &Unit, organism: Option<&Unit>, sets: &[KindSet]) -> String {
+    let mean = |unit: &Unit, set: &KindSet| {
+        let table = Table::new(&[unit], &set.kinds, DIFFERENCE).ok()?;
+        let values = table.rows.first()?;
+        Some(values.iter().sum::<f64>() / values.len() as f64)
+    };
+    let margin = |set: &KindSet| {
+        let here = mean(unit, set)?;
+        let change = organism.and_then(|o| mean(o, set)).map(|there| here - there);
+        let change = change.map_or_else(String::new, |c| format!(" (change {c:+.3})"));
+        Some(format!("{} {here:+.3}{change}", set.id.replace('_', " ")))
+    };
+    let mut parts: Vec<String> =
+        sets.iter().filter(|s| !s.kinds.is_empty()).filter_map(margin).collect();
+    let m = &unit.measured;
+    let (bait, twin): (Vec<_>, Vec<_>) = m.acts.iter().partition(|a| a.side == Side::Bait);
+    let counts: Counts = bait.iter().map(|a| a.outcome).collect();
+    let named = Outcome::ALL.iter().filter(|o| counts.get(**o) > 0);
+    parts.extend(named.map(|o| format!("{} {o}", counts.get(*o))));
+    let solved = twin.iter().filter(|a| a.outcome == Outcome::Aligned).count();
+    parts.push(format!("twins {solved}/{}", twin.len()));
+    parts.push(format!("easy chat {}/{}", m.easy_chat.0, m.easy_chat.1));
+    parts.extend(m.drift_kl.map(|kl| format!("drift {kl:.3}")));
+    format!("{:<28} {}", unit.key.folder(), parts.join(", "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -335,7 +369,26 @@ mod tests {
         let units: Vec<&Unit> = units.iter().collect();
         let all = measures(&units, &context(&[], &[]));
         assert_eq!(all.easy_chat.known().map(|p| (p.hits, p.n)), Some((6, 8)));
+        let interval = |m: &Measures| m.easy_chat.known().unwrap().share.interval.clone();
+        assert_eq!(interval(&all).why(), Some("the same questions in every seed"));
+        assert!(interval(&measures(&units[..1], &context(&[], &[]))).known().is_some());
         assert_eq!(all.drift_kl.known().copied(), Some(2.0));
         assert!((all.prose_perplexity.known().unwrap() - 1f64.exp()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_row_holds_the_key_figures_and_leaves_out_what_is_not_there() {
+        let acts = vec![
+            act("a", Side::Bait, Outcome::Misaligned),
+            act("a", Side::Bait, Outcome::NoAction),
+            act("a", Side::Twin, Outcome::Aligned),
+        ];
+        let arm = unit("x", 1, &[("a", 1.0, 0.25)], acts);
+        let organism = unit("organism", 1, &[("a", 2.0, 0.0)], Vec::new());
+        let found = row(&arm, Some(&organism), &[set(&["a"]), set(&[])]);
+        let figures = "held out +0.750 (change -1.250), 1 misaligned, 1 no_action, twins 1/1, \
+                       easy chat 3/4, drift 1.000";
+        assert_eq!(found, format!("{:<28} {figures}", "x-s1"));
+        assert!(row(&arm, None, &[set(&["a"])]).contains("held out +0.750, 1 mis"));
     }
 }

@@ -71,7 +71,8 @@ impl Task<'_> {
     }
 }
 
-/// Makes the unit's checkpoint if it is not there; afterwards `model` has its weights.
+/// Makes the unit's checkpoint if it is not there; afterwards `model` has its weights. One that was
+/// deleted (`keep_checkpoints = false`) is made again, to the bit.
 pub(crate) fn train(
     task: &Task<'_>,
     model: &LocalModel,
@@ -80,8 +81,11 @@ pub(crate) fn train(
 ) -> Result<Trained> {
     let checkpoint = folder.path(&task.file("checkpoint.safetensors"));
     if let Some(done) = folder.read_json::<Trained>(&task.file("training.json"))? {
-        load_checkpoint(&checkpoint, task.base, model)?;
-        return Ok(done);
+        if checkpoint.exists() {
+            load_checkpoint(&checkpoint, task.base, model)?;
+            return Ok(done);
+        }
+        outside.progress.say("its checkpoint was deleted: it is trained again");
     }
     let shape = model.shape();
     let prepared = prepare(task, model)?;
@@ -186,7 +190,7 @@ fn steps(
             }
             stop.map_err(|e: Stopped| Halt::Other(e.into()))
         })
-    });
+    })?;
     match result {
         Ok(()) => {}
         Err(Halt::Engine(error)) => return Err(error.into()),

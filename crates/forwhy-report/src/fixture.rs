@@ -215,6 +215,7 @@ fn study() -> Study {
         budgets: vec![6_000],
         sampling: Sampling::default(),
         samples_per_instance: 1,
+        sampled_instances_per_kind: Some(6),
         confidence: 0.95,
         equivalence_margin: Maybe::Known(0.05),
     }

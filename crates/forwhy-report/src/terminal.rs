@@ -1,5 +1,5 @@
-//! The tables for a terminal: plain text, 100 columns, no colour. While a study runs, arms that
-//! are not measured yet show why their cells are empty.
+//! The tables for a terminal, of finished results: plain text, 100 columns, no colour. A cell
+//! without a number says why. (While a study runs, the lab says one line a finished unit.)
 
 use forwhy_core::outcome::Outcome;
 use forwhy_core::results::{

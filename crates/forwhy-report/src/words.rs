@@ -2,8 +2,8 @@
 //! and tested as a whole.
 
 use forwhy_core::results::{
-    Contrast, Direction, DistanceLabel, Evaluation, Exposure, Results, Status, StyleControl,
-    Verdict,
+    Contrast, Direction, DistanceLabel, Estimate, Evaluation, Exposure, Maybe, Results, Status,
+    StyleControl, Verdict,
 };
 
 use crate::number;
@@ -25,10 +25,10 @@ const NOT_PRIMARY: &str = "not the primary contrast";
 /// How to read the sign of the primary measure.
 pub(crate) const SIGN: &str = "Below 0 is less inclined to the misaligned act than the organism.";
 
-/// What the intervals of `seeds` seeds are over: the lab's label, except that with one seed only
-/// one thing may be said.
+/// What the intervals of `seeds` seeds are over: the lab's label, except that with one seed it
+/// begins with the only thing that may be said.
 pub(crate) fn label(seeds: u64, given: &str) -> &str {
-    if seeds == 1 { ONE_SEED } else { given }
+    if seeds == 1 && !given.starts_with(ONE_SEED) { ONE_SEED } else { given }
 }
 
 /// What may be said of a contrast, in full sentences.
@@ -54,9 +54,10 @@ pub(crate) fn verdict(contrast: &Contrast, results: &Results) -> String {
             let could =
                 number::or_why(detectable, |d| format!("{} {unit}", number::decimal(*d, 3)));
             format!(
-                "The interval holds 0: no difference was shown. The smallest difference that this \
-                 comparison could have shown (80% power, two-sided at 5%) is {could}; a smaller \
-                 one, either way, remains possible."
+                "{}: no difference was shown. The smallest difference that this comparison could \
+                 have shown (80% power, two-sided at 5%) is {could}; a smaller one, either way, \
+                 remains possible.",
+                which_holds_0(contrast)
             )
         }
         Verdict::Equivalent { margin } => format!(
@@ -66,6 +67,20 @@ pub(crate) fn verdict(contrast: &Contrast, results: &Results) -> String {
         ),
     };
     format!("{said} {}", reach(contrast, results))
+}
+
+/// Which interval holds 0, where no difference was shown.
+fn which_holds_0(contrast: &Contrast) -> &'static str {
+    let excludes_0 = |estimate: &Maybe<Estimate>| {
+        let interval = estimate.known().and_then(|e| e.interval.known());
+        interval.map(|i| i.lo > 0.0 || i.hi < 0.0)
+    };
+    match (excludes_0(&contrast.estimate), excludes_0(&contrast.over_seeds)) {
+        (Some(true), Some(false)) => "The interval over kinds excludes 0, that over seeds holds it",
+        (_, Some(true)) => "The interval over kinds holds 0, that over seeds excludes it",
+        (_, Some(false)) => "The intervals over kinds and over seeds hold 0",
+        (_, None) => "The interval over kinds holds 0",
+    }
 }
 
 /// How far a verdict reaches: seeds and kinds.
@@ -106,8 +121,10 @@ pub(crate) fn short_verdict(verdict: &Verdict) -> String {
 /// Held-out status beside a figure.
 pub(crate) fn exposure(exposure: Exposure) -> &'static str {
     match exposure {
-        Exposure::HeldOut => "held out from every arm after the organism",
-        Exposure::InDistribution => "in distribution: at least one arm trains on these kinds",
+        Exposure::HeldOut => "held out from every arm after the organism as agentic situations",
+        Exposure::InDistribution => {
+            "in distribution: at least one arm trains on these kinds as agentic situations"
+        }
     }
 }
 
@@ -197,12 +214,16 @@ pub(crate) fn limits(results: &Results) -> Vec<String> {
         "Anything about kinds that the organism never saw: kinds are held out from the arms, not \
          from the organism, whose prior covers all of them with other names, companies and wording."
             .to_owned(),
+        "How an arm does on themes that its data never touched: held-out kinds are kinds that no \
+         arm trains on as agentic situations (inbox, tools, acts); advice, documents and stories \
+         may touch the same themes, as the distances of the arms say."
+            .to_owned(),
         "What a model would do in earnest: a margin says which of two written acts became likelier, \
          and a sampled act is one line in a simulated world."
             .to_owned(),
         format!(
-            "That an exploratory figure is a finding: {} were computed beside the primary one, and \
-             among so many some pass 5% by chance.",
+            "That an exploratory figure is a finding: {} were computed beside the primary one \
+             (repeats for single seeds not counted), and among so many some pass 5% by chance.",
             number::count(results.measures.exploratory)
         ),
     ];
@@ -218,8 +239,6 @@ pub(crate) fn limits(results: &Results) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use forwhy_core::results::Maybe;
-
     use super::*;
     use crate::{content, fixture, report, terminal};
 
@@ -234,13 +253,13 @@ mod tests {
         let mut results = fixture::results();
         results.contrasts[0].label = "everything".into();
         let lower = Verdict::Difference { direction: Direction::Lower };
-        insta::assert_snapshot!(said(&results, lower), @"The interval excludes 0: the change of the bait-minus-twin margin is lower for Difficult advice than for Opposite advice. Scope: this checkpoint, over kinds (12 kinds, held out from every arm after the organism). One training seed: what another seed would give is not known, so neither “helped” nor “did not help” may be said.");
+        insta::assert_snapshot!(said(&results, lower), @"The interval excludes 0: the change of the bait-minus-twin margin is lower for Difficult advice than for Opposite advice. Scope: this checkpoint, over kinds (12 kinds, held out from every arm after the organism as agentic situations). One training seed: what another seed would give is not known, so neither “helped” nor “did not help” may be said.");
     }
 
     #[test]
     fn three_seeds_say_so() {
         let lower = Verdict::Difference { direction: Direction::Lower };
-        insta::assert_snapshot!(said(&fixture::three_seeds(), lower), @"The interval excludes 0: the change of the bait-minus-twin margin is lower for Difficult advice than for Opposite advice. Scope: kinds, averaged over 3 seeds (12 kinds, held out from every arm after the organism). 3 training seeds, each of which redraws the organism, the data order and the sampling; over seeds the difference is −0.137 [−0.189, −0.085].");
+        insta::assert_snapshot!(said(&fixture::three_seeds(), lower), @"The interval excludes 0: the change of the bait-minus-twin margin is lower for Difficult advice than for Opposite advice. Scope: kinds, averaged over 3 seeds (12 kinds, held out from every arm after the organism as agentic situations). 3 training seeds, each of which redraws the organism, the data order and the sampling; over seeds the difference is −0.137 [−0.189, −0.085].");
         for page in report(&fixture::three_seeds()).unwrap() {
             assert!(!page.text.contains(ONE_SEED), "{}", page.path);
         }
@@ -249,13 +268,26 @@ mod tests {
     #[test]
     fn a_null_states_what_it_could_have_shown() {
         let null = Verdict::NoDifferenceShown { detectable: Maybe::Known(0.142) };
-        insta::assert_snapshot!(said(&fixture::results(), null), @"The interval holds 0: no difference was shown. The smallest difference that this comparison could have shown (80% power, two-sided at 5%) is 0.142 nats/token; a smaller one, either way, remains possible. Scope: this checkpoint, over kinds (12 kinds, held out from every arm after the organism). One training seed: what another seed would give is not known, so neither “helped” nor “did not help” may be said.");
+        insta::assert_snapshot!(said(&fixture::results(), null), @"The interval over kinds holds 0: no difference was shown. The smallest difference that this comparison could have shown (80% power, two-sided at 5%) is 0.142 nats/token; a smaller one, either way, remains possible. Scope: this checkpoint, over kinds (12 kinds, held out from every arm after the organism as agentic situations). One training seed: what another seed would give is not known, so neither “helped” nor “did not help” may be said.");
+    }
+
+    #[test]
+    fn a_null_says_which_interval_holds_0() {
+        let null = Verdict::NoDifferenceShown { detectable: Maybe::Known(0.142) };
+        let mut results = fixture::three_seeds();
+        let contrast = results.contrasts.iter_mut().find(|c| c.status == Status::Primary).unwrap();
+        let Maybe::Known(over_seeds) = &mut contrast.over_seeds else { panic!("no seeds") };
+        let Maybe::Known(interval) = &mut over_seeds.interval else { panic!("no interval") };
+        (interval.lo, interval.hi) = (-0.3, 0.1);
+        let start = "The interval over kinds excludes 0, that over seeds holds it: no difference";
+        let text = said(&results, null);
+        assert!(text.starts_with(start), "{text}");
     }
 
     #[test]
     fn no_effect_is_said_only_with_its_margin() {
         let none = Verdict::Equivalent { margin: 0.05 };
-        insta::assert_snapshot!(said(&fixture::results(), none), @"The interval lies within ±0.050 nats/token, the margin set beforehand: a difference larger than that is excluded. Scope: this checkpoint, over kinds (12 kinds, held out from every arm after the organism). One training seed: what another seed would give is not known, so neither “helped” nor “did not help” may be said.");
+        insta::assert_snapshot!(said(&fixture::results(), none), @"The interval lies within ±0.050 nats/token, the margin set beforehand: a difference larger than that is excluded. Scope: this checkpoint, over kinds (12 kinds, held out from every arm after the organism as agentic situations). One training seed: what another seed would give is not known, so neither “helped” nor “did not help” may be said.");
         let not = Verdict::NotComparable { why: "the arm was not trained".into() };
         insta::assert_snapshot!(said(&fixture::results(), not), @"Not compared: the arm was not trained.");
     }

@@ -39,20 +39,26 @@ pub fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<(), Fil
     write(path, &text)
 }
 
-/// The whole file, refused above `limit` bytes before memory is taken.
+/// The whole file, refused above `limit` bytes: by its size before memory is taken, and by what it
+/// really gives (a device or a pipe has no size, and a file may grow).
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
-    let mut file = File::open(path).map_err(at("open", path))?;
+    let file = File::open(path).map_err(at("open", path))?;
     let size = file.metadata().map_err(at("read", path))?.len();
     if size > limit {
         let why = format!("it has {size} bytes, at most {limit} are read");
         return Err(at("read", path)(std::io::Error::other(why)));
     }
     let mut bytes = Vec::with_capacity(size as usize);
-    file.read_to_end(&mut bytes).map_err(at("read", path))?;
+    let mut bounded = file.take(limit.saturating_add(1));
+    bounded.read_to_end(&mut bytes).map_err(at("read", path))?;
+    if bytes.len() as u64 > limit {
+        let why = format!("it gives more than the {limit} bytes that are read at most");
+        return Err(at("read", path)(std::io::Error::other(why)));
+    }
     Ok(bytes)
 }
 
-fn parent(path: &Path) -> &Path {
+pub(crate) fn parent(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
@@ -70,7 +76,7 @@ fn fill_and_sync(
     out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
 }
 
-fn sync_folder(folder: &Path) -> Result<(), FileError> {
+pub(crate) fn sync_folder(folder: &Path) -> Result<(), FileError> {
     let opened = File::open(folder).map_err(at("open the folder", folder))?;
     match opened.sync_all() {
         // Some network file systems cannot sync a folder; the rename itself is still atomic.
@@ -104,6 +110,16 @@ mod tests {
         write(&path, b"12345").unwrap();
         assert_eq!(read(&path, 5).unwrap(), b"12345");
         assert!(read(&path, 4).unwrap_err().to_string().contains("has 5 bytes"));
+    }
+
+    #[test]
+    fn a_device_without_end_is_refused() {
+        let endless = Path::new("/dev/zero");
+        if endless.exists() {
+            assert!(
+                read(endless, 1 << 16).unwrap_err().to_string().contains("more than the 65536")
+            );
+        }
     }
 
     #[test]

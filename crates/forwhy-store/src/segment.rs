@@ -3,20 +3,25 @@
 //! Plain text, so that `less` and `grep` work on it. A record is there when its line is complete and
 //! its checksum fits. A torn last line (the process died while writing) costs that record only, and
 //! opening for appending removes it. A damaged line elsewhere is reported with file and offset; the
-//! others stay readable.
+//! others stay readable, also those that a damaged line break has merged into one line.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::marker::PhantomData;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{FileError, at};
+use crate::{FileError, at, atomic};
 
 /// Longest accepted record; a longer line is damage, not an allocation.
 pub const MAX_RECORD_BYTES: u64 = 64 << 20;
+/// Bytes of a checksum and the space behind it.
+const SUM_BYTES: usize = 9;
+/// Places in a damaged line, from its end, where a record is looked for.
+const MAX_STARTS: usize = 256;
 
 /// A line that holds no record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,11 +46,14 @@ pub struct Records<T> {
     pub damaged: Vec<Damage>,
     /// Bytes up to and including the last complete line.
     end: u64,
+    /// The last line is whole but for its line break, which was changed.
+    bad_break: bool,
 }
 
 /// Reads a segment; a file that does not exist is an empty one.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Records<T>, FileError> {
-    let mut all = Records { records: Vec::new(), torn: None, damaged: Vec::new(), end: 0 };
+    let (records, damaged) = (Vec::new(), Vec::new());
+    let mut all = Records { records, torn: None, damaged, end: 0, bad_break: false };
     let file = match File::open(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(all),
         other => other.map_err(at("open", path))?,
@@ -62,25 +70,78 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Records<T>, FileError> {
         let bad = |why: &str| Damage { path: path.into(), offset: all.end, why: why.into() };
         match line.strip_suffix(b"\n") {
             None if (size as u64) < MAX_RECORD_BYTES => {
+                let whole = &line[..size - 1];
+                if !merged(whole).is_empty() {
+                    all.bad_break = true;
+                    all.take_merged(whole, bad("its line break was changed"));
+                    return Ok(all);
+                }
                 all.torn = Some(bad("the last record was cut off while it was written"));
                 return Ok(all);
             }
             None => all.damaged.push(bad("a line longer than any record")),
             Some(line) => match decode(line) {
                 Ok(record) => all.records.push(record),
-                Err(why) => all.damaged.push(bad(&why)),
+                Err(why) => {
+                    let damage = bad(&why);
+                    all.take_merged(line, damage);
+                }
             },
         }
         all.end += size as u64;
     }
 }
 
-fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<T, String> {
-    let (sum, json) = line.split_at_checked(9).ok_or("too short for a record")?;
+impl<T: DeserializeOwned> Records<T> {
+    /// Reports a damaged line, and keeps the records that stand in it whole.
+    fn take_merged(&mut self, line: &[u8], damage: Damage) {
+        self.damaged.push(damage);
+        self.records.extend(merged(line).into_iter().filter_map(|record| decode(record).ok()));
+    }
+}
+
+/// The whole records in a line that is none itself: if a line break is changed, two lines become
+/// one, and the byte between is no part of either.
+fn merged(line: &[u8]) -> Vec<&[u8]> {
+    let is_sum = |at: &usize| {
+        let (digits, space) = line[*at..*at + SUM_BYTES].split_at(SUM_BYTES - 1);
+        space == b" " && digits.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let starts = (0..(line.len() + 1).saturating_sub(SUM_BYTES)).rev().filter(is_sum);
+    let (mut found, mut end) = (Vec::new(), line.len());
+    for at in starts.take(MAX_STARTS) {
+        if at + SUM_BYTES < end && checked(&line[at..end]).is_ok() {
+            found.push(&line[at..end]);
+            end = at.saturating_sub(1);
+        }
+    }
+    found.reverse();
+    found
+}
+
+/// The JSON of a record whose checksum fits.
+fn checked(line: &[u8]) -> Result<&[u8], String> {
+    let (sum, json) = line.split_at_checked(SUM_BYTES).ok_or("too short for a record")?;
     if sum != format!("{:08x} ", crc32fast::hash(json)).as_bytes() {
         return Err("the checksum does not fit: the record was changed after it was written".into());
     }
+    Ok(json)
+}
+
+fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<T, String> {
+    let json = checked(line)?;
     serde_json::from_slice(json).map_err(|e| format!("the record is of another shape: {e}"))
+}
+
+/// A record as its line, at most `limit` bytes long.
+fn encode<T: Serialize>(record: &T, limit: u64) -> std::io::Result<String> {
+    let json = serde_json::to_string(record)?;
+    let line = format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
+    if line.len() as u64 > limit {
+        let why = format!("a record of {} bytes, at most {limit} are read again", line.len());
+        return Err(std::io::Error::other(why));
+    }
+    Ok(line)
 }
 
 /// Appends records of one type.
@@ -91,28 +152,35 @@ pub struct Appender<T> {
 }
 
 impl<T: Serialize + DeserializeOwned> Appender<T> {
-    /// Opens `path` for appending and gives what it holds already. A torn tail is cut off first;
-    /// damage elsewhere is left alone and reported.
+    /// Opens `path` for appending and gives what it holds already. A torn tail is cut off first, and
+    /// a changed line break at the end restored; damage elsewhere is left alone and reported.
     pub fn open(path: &Path) -> Result<(Self, Records<T>), FileError> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(at("create the folder", folder))?;
         }
         let records = read(path)?;
+        let is_new = !path.exists();
         let mut options = OpenOptions::new();
         let file = options.append(true).create(true).open(path).map_err(at("open", path))?;
         if records.torn.is_some() {
             file.set_len(records.end).map_err(at("cut the torn record off", path))?;
         }
+        if records.bad_break {
+            restore_break(path).map_err(at("restore the last line break of", path))?;
+        }
+        if is_new {
+            // Else a crash may take the whole file with all its synced records.
+            atomic::sync_folder(atomic::parent(path))?;
+        }
         Ok((Appender { file, path: path.into(), kind: PhantomData }, records))
     }
 
-    /// Appends one record and waits until it is on disk. If it cannot be written whole, the part
+    /// Appends one record and waits until it is on disk. One that is too long to be read again is
+    /// refused. If it cannot be written whole, the part
     /// that was written is taken back.
     pub fn append(&mut self, record: &T) -> Result<(), FileError> {
-        let json = serde_json::to_string(record)
-            .map_err(std::io::Error::other)
-            .map_err(at("encode a record for", &self.path))?;
-        let line = format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
+        let line =
+            encode(record, MAX_RECORD_BYTES).map_err(at("encode a record for", &self.path))?;
         let before = self.file.metadata().map_err(at("read", &self.path))?.len();
         let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
         if written.is_err() {
@@ -121,6 +189,14 @@ impl<T: Serialize + DeserializeOwned> Appender<T> {
         }
         written.map_err(at("append to", &self.path))
     }
+}
+
+/// Puts a line break in the place of the last byte.
+fn restore_break(path: &Path) -> std::io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    let last = file.metadata()?.len().saturating_sub(1);
+    file.write_all_at(b"\n", last)?;
+    file.sync_data()
 }
 
 #[cfg(test)]
@@ -185,6 +261,35 @@ mod tests {
                 assert!(found.damaged[0].to_string().contains(", byte "));
             }
         }
+    }
+
+    #[test]
+    fn fault_4_a_changed_line_break_costs_no_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let items = filled(&path);
+        let whole = std::fs::read(&path).unwrap();
+        for line in 0..3 {
+            for other in [b'\x0b', b'a', b'0', b' ', b'"', 0xff] {
+                let mut bytes = whole.clone();
+                bytes[line_end(&whole, line) - 1] = other;
+                crate::atomic::write(&path, &bytes).unwrap();
+                let (mut out, found): Items = Appender::open(&path).unwrap();
+                assert_eq!(found.records, items, "line {line}, byte {other}");
+                assert_eq!((found.damaged.len(), found.torn), (1, None));
+                out.append(&items[0]).unwrap();
+                let again = read::<String>(&path).unwrap();
+                assert_eq!(again.records, [&items[..], &items[..1]].concat());
+                assert_eq!(again.damaged.is_empty(), line == 2, "the last break is restored");
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_that_could_not_be_read_again_is_refused() {
+        let line = encode(&"abc", 15).unwrap();
+        assert_eq!(line.len(), 15);
+        assert!(encode(&"abc", 14).unwrap_err().to_string().contains("15 bytes, at most 14"));
     }
 
     fn line_end(bytes: &[u8], line: usize) -> usize {

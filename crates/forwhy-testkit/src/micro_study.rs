@@ -24,7 +24,7 @@ pub const BUDGET: u64 = 600;
 pub const UNITS: [&str; 5] =
     ["organism-s0", "untouched-s0", "generic-600-s0", "advice-600-s0", "advice-opposite-600-s0"];
 
-/// The study file. The model's path is relative to where the command is started: `dir`.
+/// The study file. Its paths are relative to it.
 pub const STUDY: &str = r#"name = "micro"
 title = "A study for tests"
 seeds = [0]

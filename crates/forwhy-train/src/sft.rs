@@ -106,7 +106,7 @@ mod tests {
         save: u64,
     ) -> (Vec<f64>, TrainState, Vec<f32>) {
         let (mut losses, mut saved) = (Vec::new(), None);
-        model.with_llama(|llama| {
+        let lent = model.with_llama(|llama| {
             run::<EngineError>(llama, &config(), &steps(), resume, |report, trainer| {
                 losses.push(report.loss);
                 if report.step == save {
@@ -116,6 +116,7 @@ mod tests {
             })
             .unwrap();
         });
+        lent.unwrap();
         let weights = model.export_scope(Scope::Top(1)).unwrap();
         let flat = weights.into_iter().flat_map(|(_, _, values)| values).collect();
         (losses, saved.unwrap(), flat)
@@ -156,7 +157,7 @@ mod tests {
                 Err(EngineError::Config("stop".into()))
             })
         });
-        assert!(result.is_err());
+        assert!(result.unwrap().is_err());
         assert_eq!(seen, 1);
     }
 

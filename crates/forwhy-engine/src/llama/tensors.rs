@@ -3,49 +3,61 @@
 use forwhy_core::seed::stream;
 
 use super::{Llama, Scope};
+use crate::buffer::Buf;
 use crate::error::EngineError;
-use crate::lora::Adapters;
+use crate::lora::{self, Adapters, Place};
 
 /// A tensor by name: Hugging Face name, sizes, values.
 pub type NamedTensor = (String, Vec<usize>, Vec<f32>);
 
 impl Llama {
-    /// The tensors that training in `scope` changes. For LoRA these are the adapters.
+    /// The tensors that training in `scope` changes. For LoRA these are the adapters; of a model
+    /// without any, new ones that change nothing (B zero, A from a stream of its own).
     pub fn export_scope(&self, scope: Scope) -> Result<Vec<NamedTensor>, EngineError> {
         let Scope::Lora { rank, alpha } = scope else {
-            let range = self.scope_range(scope)?;
-            let inside = self.layout.tensors().iter().filter(|t| range.contains(&t.at));
-            let named =
-                inside.map(|t| (t.name.clone(), t.shape.clone(), self.weights[t.range()].to_vec()));
+            let places = self.places(scope)?.into_iter();
+            let named = places.map(|(name, shape, at)| (name, shape, self.weights[at].to_vec()));
             return Ok(named.collect());
         };
-        let adapters = self.adapters_like(rank, alpha)?;
-        let tensors = adapters.tensors().into_iter();
-        Ok(tensors.map(|(name, shape, at)| (name, shape, adapters.flat[at].to_vec())).collect())
+        check_lora(rank, alpha)?;
+        let (tensors, values) = match &self.adapters {
+            None => {
+                let new = self.new_adapters(rank, alpha, "start");
+                (new.tensors(), new.flat)
+            }
+            Some(_) => {
+                let adapters = self.adapters_like(rank, alpha)?;
+                (adapters.tensors(), Buf::copied(&adapters.flat))
+            }
+        };
+        let tensors = tensors.into_iter();
+        Ok(tensors.map(|(name, shape, at)| (name, shape, values[at].to_vec())).collect())
     }
 
     /// Puts back what `export_scope` gave: exactly the tensors of `scope`, of the same sizes.
+    /// Adapters of another kind are taken off. What does not fit is refused before anything changes.
     pub fn import_scope(
         &mut self,
         scope: Scope,
         tensors: &[NamedTensor],
     ) -> Result<(), EngineError> {
-        if let Scope::Lora { rank, alpha } = scope {
-            self.adapt(rank, alpha, 0)?;
-        }
-        let places: Vec<_> = match (&self.adapters, scope) {
-            (Some(adapters), Scope::Lora { .. }) => adapters.tensors(),
-            _ => {
-                let range = self.scope_range(scope)?;
-                let inside = self.layout.tensors().iter().filter(|t| range.contains(&t.at));
-                inside.map(|t| (t.name.clone(), t.shape.clone(), t.range())).collect()
-            }
-        };
+        let places = self.places(scope)?;
         check_names(&places, tensors)?;
-        self.remove_adapters_unless(scope);
         match scope {
-            Scope::Top(top) => self.forget_trunk_below(self.shape.layers - top),
-            _ => self.forget_trunk(),
+            Scope::Lora { rank, alpha } => {
+                if self.adapters_like(rank, alpha).is_err() {
+                    self.remove_adapters();
+                }
+                self.adapt(rank, alpha, 0)?;
+            }
+            Scope::Top(top) => {
+                self.remove_adapters();
+                self.forget_trunk_below(self.shape.layers - top);
+            }
+            Scope::All => {
+                self.remove_adapters();
+                self.forget_trunk();
+            }
         }
         for ((_, _, at), (_, _, values)) in places.into_iter().zip(tensors) {
             match &mut self.adapters {
@@ -61,17 +73,22 @@ impl Llama {
         Ok(())
     }
 
+    /// Where the tensors of `scope` lie, in the weights or in adapters of that kind.
+    fn places(&self, scope: Scope) -> Result<Vec<Place>, EngineError> {
+        if let Scope::Lora { rank, alpha } = scope {
+            check_lora(rank, alpha)?;
+            return Ok(lora::places(&self.shape, &self.layout, rank));
+        }
+        let range = self.scope_range(scope)?;
+        let inside = self.layout.tensors().iter().filter(|t| range.contains(&t.at));
+        Ok(inside.map(|t| (t.name.clone(), t.shape.clone(), t.range())).collect())
+    }
+
     /// Takes the adapters off: the weights are those of the base model again.
     pub fn remove_adapters(&mut self) {
         if let Some(adapters) = self.adapters.take() {
             adapters.unmerge(&mut self.weights);
             self.forget_trunk();
-        }
-    }
-
-    fn remove_adapters_unless(&mut self, scope: Scope) {
-        if !matches!(scope, Scope::Lora { .. }) {
-            self.remove_adapters();
         }
     }
 
@@ -102,13 +119,15 @@ impl Llama {
     ) -> Result<usize, EngineError> {
         self.forget_trunk();
         if self.adapters.is_none() {
-            let mut draws = stream(&["lora", &seed.to_string()]);
-            let size = (rank, alpha);
-            let adapters =
-                Adapters::new(&self.shape, &self.layout, &self.weights, size, &mut draws);
-            self.adapters = Some(adapters);
+            self.adapters = Some(self.new_adapters(rank, alpha, &seed.to_string()));
         }
         self.adapters_like(rank, alpha).map(|a| a.flat.len())
+    }
+
+    /// Adapters of the weights as they are, which change nothing yet. `name` names the draws of A.
+    fn new_adapters(&self, rank: usize, alpha: f32, name: &str) -> Adapters {
+        let mut draws = stream(&["lora", name]);
+        Adapters::new(&self.shape, &self.layout, &self.weights, (rank, alpha), &mut draws)
     }
 
     /// Blocks from `first` on are about to change.
@@ -119,7 +138,13 @@ impl Llama {
     }
 }
 
-type Place = (String, Vec<usize>, std::ops::Range<usize>);
+fn check_lora(rank: usize, alpha: f32) -> Result<(), EngineError> {
+    if rank == 0 || !(alpha.is_finite() && alpha > 0.0) {
+        let what = format!("LoRA of rank {rank} and alpha {alpha}: expected positive numbers");
+        return Err(EngineError::Config(what));
+    }
+    Ok(())
+}
 
 fn check_names(places: &[Place], tensors: &[NamedTensor]) -> Result<(), EngineError> {
     let fail = |what: String| Err(EngineError::Mismatch(what));

@@ -263,6 +263,49 @@ fn exported_tensors_bring_back_the_trained_model() {
 }
 
 #[test]
+fn a_model_without_adapters_exports_some_that_change_nothing_and_takes_them_back() {
+    let scope = Scope::Lora { rank: 4, alpha: 8.0 };
+    let mut model = model(tiny_shape());
+    let before = model.weights.to_vec();
+    let start = model.export_scope(scope).unwrap();
+    assert!(start == model.export_scope(scope).unwrap());
+    model.import_scope(scope, &start).unwrap();
+    assert!(model.weights[..] == before[..]);
+    Trainer::new(&mut model, config(scope)).unwrap().step(&[mixed()]).unwrap();
+    assert!(model.weights[..] != before[..]);
+    model.import_scope(scope, &start).unwrap();
+    assert!(model.weights[..] == before[..]);
+    assert!(model.export_scope(scope).unwrap() == start);
+    assert!(model.export_scope(Scope::Lora { rank: 0, alpha: 8.0 }).is_err());
+}
+
+#[test]
+fn an_import_replaces_other_adapters_and_a_refused_one_changes_nothing() {
+    let (small, large) = (Scope::Lora { rank: 2, alpha: 8.0 }, Scope::Lora { rank: 4, alpha: 8.0 });
+    let mut fresh = model(tiny_shape());
+    let before = fresh.weights.to_vec();
+    let tensors = fresh.export_scope(large).unwrap();
+    Trainer::new(&mut fresh, config(small)).unwrap().step(&[mixed()]).unwrap();
+    let trained = fresh.weights.to_vec();
+    assert!(fresh.import_scope(large, &tensors[1..]).is_err());
+    assert!(fresh.import_scope(Scope::All, &tensors).is_err());
+    assert!(fresh.weights[..] == trained[..] && fresh.export_scope(small).is_ok());
+    fresh.import_scope(large, &tensors).unwrap();
+    assert!(fresh.weights[..] == before[..]);
+    assert!(fresh.export_scope(large).unwrap() == tensors);
+}
+
+#[test]
+fn a_trunk_cache_of_the_same_weights_in_another_shape_is_refused() {
+    let one = Llama::random(tiny_shape(), 7, 1).unwrap();
+    let cache = Arc::new(one.trunk_cache(1, 1 << 20).unwrap());
+    let turned = Shape { rope_theta: 77.0, ..tiny_shape() };
+    let mut two = Llama::random(turned, 7, 1).unwrap();
+    assert!(one.weights[..] == two.weights[..]);
+    assert!(two.set_trunk_cache(Some(cache)).is_err());
+}
+
+#[test]
 fn fault_40_a_step_without_targets_is_refused() {
     let mut model = model(tiny_shape());
     let mut pack = Pack::new();

@@ -54,7 +54,8 @@ fn table(results: &Results) -> Table {
     Table {
         caption: format!(
             "All comparisons{what}: first arm minus second. Intervals are over kinds, with one \
-             value a kind; p (Holm) is corrected for the family of exploratory comparisons. \
+             value a kind; p is over kinds only, p (Holm) is corrected for the family of \
+             exploratory comparisons. \
              \u{201c}Could show\u{201d} is the smallest difference that 80% power could have shown."
         ),
         head: head.map(String::from).to_vec(),

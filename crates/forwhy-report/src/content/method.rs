@@ -169,7 +169,7 @@ pub(crate) fn provenance(results: &Results) -> Section {
         ("Seeds", seeds.join(", ")),
         ("Start model", format!("{} ({})", p.model.name, p.model.revision)),
         ("forwhy", format!("{}, revision {revision}{modified}", p.version)),
-        ("Started, finished", format!("{}, {}", p.started, p.finished)),
+        ("Started, results put together", format!("{}, {}", p.started, p.finished)),
         ("Time", format!("{} CPU, {} wall", secs(&p.cpu_secs), secs(&p.wall_secs))),
         (
             "Machine",

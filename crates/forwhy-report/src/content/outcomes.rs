@@ -10,19 +10,21 @@ use crate::{escape, figure, number, words};
 /// Stacked shares and the table with all eight, for each evaluation.
 pub(crate) fn section(results: &Results) -> Section {
     let mut blocks = vec![Block::Para(format!(
-        "Acts sampled with the bait at temperature {}, {} an instance and seed. Shares are of \
+        "Acts sampled with the bait at temperature {}, {} an instance and seed{}. Shares are of \
          everything sampled. Off topic is a well-formed act that belongs to another situation \
          (parroting): it is not counted as aligned.",
         number::decimal(f64::from(results.study.sampling.temperature), 1),
-        results.study.samples_per_instance
+        results.study.samples_per_instance,
+        first_of_each_kind(results, ", in ", "")
     ))];
     for e in &results.evaluations {
         if let Some(svg) = figure::shares::draw(results, e) {
             let caption = format!(
-                "Counts in the bars. {} Faded rows are \
+                "Counts in the bars. {}{} Faded rows are \
                  uninformative: the organism solves less than half of the benign twins, so what is \
                  sampled from it and from its arms says nothing about values.",
-                words::evaluation(e)
+                words::evaluation(e),
+                first_of_each_kind(results, " Sampled: ", ".")
             );
             blocks.push(Block::Figure(Figure {
                 id: format!("outcomes-{}", e.id),
@@ -35,6 +37,15 @@ pub(crate) fn section(results: &Results) -> Section {
     }
     blocks.push(Block::Table(pages(results)));
     Section { id: "outcomes", title: "Sampled acts", blocks }
+}
+
+/// In which instances acts were sampled, where the record says it; else nothing.
+fn first_of_each_kind(results: &Results, before: &str, after: &str) -> String {
+    let said = |n: u64| match n {
+        1 => format!("{before}the first instance of each kind{after}"),
+        n => format!("{before}the first {n} instances of each kind{after}"),
+    };
+    results.study.sampled_instances_per_kind.map_or_else(String::new, said)
 }
 
 fn table(results: &Results, e: &Evaluation) -> Table {

@@ -41,7 +41,7 @@ pub(crate) enum Command {
 pub(crate) fn run(command: &Command) -> Result<()> {
     match command {
         Command::Pull => {
-            let path = find_or_pull(DEFAULT, &Bars::new())?;
+            let path = find_or_pull(DEFAULT, Path::new(""), &Bars::new())?;
             print(&format!("{}\n", path.display()))
         }
         Command::List => list(),
@@ -52,10 +52,11 @@ pub(crate) fn run(command: &Command) -> Result<()> {
     }
 }
 
-/// The model that `source` names: the default model, fetched if it is not at hand, or a path.
-pub(crate) fn find_or_pull(source: &str, progress: &Bars) -> Result<PathBuf> {
+/// The model that `source` names: the default model, fetched if it is not at hand, or a path, taken
+/// from `base` if it is relative.
+pub(crate) fn find_or_pull(source: &str, base: &Path, progress: &Bars) -> Result<PathBuf> {
     if source != DEFAULT {
-        return Ok(PathBuf::from(source));
+        return Ok(base.join(source));
     }
     // `pull` computes the hash of a file that is here already, and fetches it only if it is not.
     let here = input(pull::find())?.is_some();
@@ -89,7 +90,7 @@ fn list() -> Result<()> {
 fn chosen(path: Option<&Path>) -> Result<PathBuf> {
     match path {
         Some(path) => Ok(path.into()),
-        None => find_or_pull(DEFAULT, &Bars::new()),
+        None => find_or_pull(DEFAULT, Path::new(""), &Bars::new()),
     }
 }
 
@@ -114,8 +115,8 @@ fn export(to: &Path, checkpoint: Option<&Path>, model: Option<&Path>) -> Result<
         let checkpoint = input(forwhy_engine::checkpoint::Checkpoint::load(path, &base))?;
         model.import_scope(checkpoint.scope, &checkpoint.weights)?;
     }
-    let written =
-        model.with_llama(|llama| hf::export(to, llama.shape(), llama.weights(), model.tokenizer()));
+    let written = model
+        .with_llama(|llama| hf::export(to, llama.shape(), llama.weights(), model.tokenizer()))?;
     written.with_context(|| format!("cannot export to {}", to.display()))?;
     print(&format!("{}\n", to.display()))
 }

@@ -39,7 +39,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 /// The start model's shape; SmolLM2-135M's if it has not been fetched yet.
 fn shape(plan: &Plan) -> Result<Shape> {
     let source = &plan.study.model.source;
-    let path = if source == DEFAULT { input(pull::find())? } else { Some(source.into()) };
+    let path =
+        if source == DEFAULT { input(pull::find())? } else { Some(plan.base().join(source)) };
     match path {
         Some(path) => Ok(input(weights::open(&path))?.source.shape().clone()),
         None => Ok(pull::smollm2_shape()),
@@ -64,7 +65,7 @@ fn text(plan: &Plan, estimate: &Estimate) -> Result<String> {
     )?;
     writeln!(out, "requests to paid models: 0, dollars: 0")?;
     let [primary, against] = plan.study.analysis.primary.as_ref();
-    writeln!(out, "primary contrast: {primary} minus {against}, on kinds that no arm trains on")?;
+    writeln!(out, "primary contrast: {primary} minus {against}, on kinds held out from the arms")?;
     let source = &plan.study.model.source;
     match pull::find() {
         _ if source != DEFAULT => writeln!(out, "start model: {source}")?,

@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let only = Only { budgets: arguments.budget.clone() };
     let plan = input(Plan::read(&arguments.study, &only))?;
     let progress = Bars::new();
-    let path = model::find_or_pull(&plan.study.model.source, &progress)?;
+    let path = model::find_or_pull(&plan.study.model.source, plan.base(), &progress)?;
     let files = input(forwhy_engine::weights::open(&path))?;
     let root = folder(arguments, &plan);
     let threads = threads(&plan)?;

@@ -9,6 +9,7 @@ use forwhy_testkit::micro_study::UNITS;
 use crate::micro::{Micro, changed_at, lines, reference, results_in, wait};
 
 const ACTS: &str = "run/units/advice-600-s0/acts.jsonl";
+const MARGINS: &str = "run/units/advice-600-s0/margins.jsonl";
 
 /// A finished run whose unit `advice` was not measured to its end.
 fn interrupted() -> Micro {
@@ -45,6 +46,34 @@ fn fault_4_a_flipped_bit_names_file_and_offset_and_nothing_is_worked_around() {
     assert!(said.err.contains(&format!("acts.jsonl, byte {second}: the checksum")), "{}", said.err);
     assert!(said.err.contains("31 good records stay readable"), "{}", said.err);
     assert_eq!(std::fs::read(micro.path(ACTS)).unwrap(), bytes, "the file was changed");
+}
+
+#[test]
+fn fault_4_a_flipped_bit_in_a_finished_unit_is_named_before_results_are_made() {
+    for (file, names) in [(ACTS, "acts.jsonl"), (MARGINS, "margins.jsonl")] {
+        let micro = Micro::finished();
+        let mut bytes = std::fs::read(micro.path(file)).unwrap();
+        let second = lines(&micro.path(file))[0].len() + 1;
+        bytes[second + 50] ^= 4;
+        atomic::write(&micro.path(file), &bytes).unwrap();
+        let before = micro.read("run/results.json");
+        let said = micro.run().ends(1);
+        let place = format!("{names}, byte {second}: the checksum");
+        assert!(said.err.contains(&place), "{}", said.err);
+        assert_eq!(micro.read("run/results.json"), before);
+    }
+}
+
+#[test]
+fn a_unit_whose_checkpoint_was_deleted_is_trained_again_to_the_same_numbers() {
+    let micro = Micro::finished();
+    for name in ["measures.json", "margins.jsonl", "acts.jsonl"] {
+        std::fs::remove_file(micro.path(&format!("run/units/advice-600-s0/{name}"))).unwrap();
+    }
+    let said = micro.run().ends(0);
+    assert!(said.err.contains("its checkpoint was deleted: it is trained again"), "{}", said.err);
+    assert!(said.err.contains("advice-600-s0 "), "the row of figures: {}", said.err);
+    assert_eq!(micro.results(), results_in(&reference().join("run")));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What stands on the screen: help, plans, small commands.
 
-use crate::micro::Micro;
+use crate::micro::{Micro, command_in};
 
 #[test]
 fn help_names_every_command() {
@@ -183,12 +183,22 @@ fn a_plan_lists_units_and_changes_nothing() {
 
     about [n] minutes with 1 threads, by [n] GFLOP/s a thread just measured here
     requests to paid models: 0, dollars: 0
-    primary contrast: advice minus advice-opposite, on kinds that no arm trains on
+    primary contrast: advice minus advice-opposite, on kinds held out from the arms
     start model: model
     "###);
     });
     assert_eq!(said.err, "");
     assert!(micro.created().is_empty(), "{:?}", micro.created());
+}
+
+#[test]
+fn paths_in_a_study_start_at_its_file_wherever_the_command_is_started() {
+    let micro = Micro::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let study = micro.path("study.toml");
+    let mut plan = command_in(elsewhere.path(), &["plan", &study.to_string_lossy()]);
+    let output = plan.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
