@@ -18,7 +18,8 @@ fn main() {
     }
     let revision = git(&["rev-parse", "HEAD"]).unwrap_or_default();
     let code = CODE.map(|path| format!(":/{path}"));
-    let mut status = vec!["status", "--porcelain", "--"];
+    // Without optional locks `git status` leaves the index alone, whose change would run this again.
+    let mut status = vec!["--no-optional-locks", "status", "--porcelain", "--"];
     status.extend(code.iter().map(String::as_str));
     let modified = match git(&status) {
         Some(list) if revision.len() >= 40 => (!list.is_empty()).to_string(),

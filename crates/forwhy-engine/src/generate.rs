@@ -13,15 +13,12 @@ use rayon::prelude::*;
 use crate::decode::{self, Cache, Cursor};
 use crate::error::EngineError;
 use crate::llama::Llama;
-use crate::pack::Pack;
+use crate::pack::{Pack, shared_start};
 use crate::profile::{Part, span};
 use crate::sample::{Choice, choose};
 
 /// Rows of prompts computed in one pass.
 const PREFILL_ROWS: usize = 1024;
-
-/// Shorter common beginnings of prompts are not worth a segment of their own.
-const SHARED_AT_LEAST: usize = 8;
 
 /// One reply to write.
 #[derive(Clone, Debug)]
@@ -170,17 +167,6 @@ impl Llama {
         }
         Ok((caches, logits))
     }
-}
-
-/// Tokens that all prompts begin with, leaving at least one to each: computed once for all. 0 if
-/// there are too few to be worth a segment.
-fn shared_start(prompts: &[&[u32]]) -> usize {
-    let Some((first, others)) = prompts.split_first() else { return 0 };
-    let same = |ids: &&[u32]| first.iter().zip(ids.iter()).take_while(|(a, b)| a == b).count();
-    let shared = others.iter().map(same).min().unwrap_or(0);
-    let shortest = prompts.iter().map(|ids| ids.len()).min().unwrap_or(0);
-    let shared = shared.min(shortest.saturating_sub(1));
-    if shared < SHARED_AT_LEAST { 0 } else { shared }
 }
 
 impl Writing<'_> {

@@ -1,12 +1,12 @@
-//! Scoring many continuations of many prompts: each prompt is computed once, and several prompts share
-//! a pass.
+//! Scoring many continuations of many prompts: each prompt is computed once, several prompts share a
+//! pass, and what all prompts of a pass begin with is computed once for them.
 
 use crate::error::EngineError;
 use crate::llama::Llama;
-use crate::pack::Pack;
+use crate::pack::{Pack, shared_start};
 
 /// Rows of one pass, unless one prompt with its continuations has more.
-const PACK_ROWS: usize = 1024;
+const PACK_ROWS: usize = 1536;
 
 /// A prompt and what may follow it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,8 +18,9 @@ pub struct Branches {
 }
 
 impl Branches {
-    fn push_to(&self, pack: &mut Pack) {
-        let prompt = pack.push_segment(self.prompt.clone(), None);
+    /// Adds the prompt from its `shared`-th id on, as a continuation of `start`, and its ends.
+    fn push_to(&self, pack: &mut Pack, start: Option<usize>, shared: usize) {
+        let prompt = pack.push_segment(self.prompt[shared..].to_vec(), start);
         for (ids, given) in &self.ends {
             pack.push_continuation(prompt, ids, *given);
         }
@@ -32,7 +33,7 @@ impl Branches {
     /// Checks it alone, so that one that cannot be scored does not spoil the others.
     pub(crate) fn check(&self, model: &Llama) -> Result<(), EngineError> {
         let mut pack = Pack::new();
-        self.push_to(&mut pack);
+        self.push_to(&mut pack, None, 0);
         pack.resolve(model.shape()).map(|_| ())
     }
 }
@@ -42,16 +43,14 @@ impl Llama {
     pub fn score(&mut self, all: &[Branches]) -> Result<Vec<Vec<Vec<f32>>>, EngineError> {
         let mut result = Vec::with_capacity(all.len());
         let mut rest = all;
-        while let Some(first) = rest.first() {
-            let mut rows = first.rows();
-            let more = rest[1..].iter().take_while(|b| {
-                rows += b.rows();
-                rows <= PACK_ROWS
-            });
-            let (now, later) = rest.split_at(1 + more.count());
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(fitting(rest));
             rest = later;
+            let shared = common_start(now);
             let mut pack = Pack::new();
-            now.iter().for_each(|b| b.push_to(&mut pack));
+            let start =
+                (shared > 0).then(|| pack.push_segment(now[0].prompt[..shared].to_vec(), None));
+            now.iter().for_each(|b| b.push_to(&mut pack, start, shared));
             let mut flat = self.logprobs(&[pack])?.concat().into_iter();
             result.extend(now.iter().map(|b| {
                 let scored = b.ends.iter().map(|(ids, given)| ids.len().saturating_sub(*given));
@@ -60,6 +59,20 @@ impl Llama {
         }
         Ok(result)
     }
+}
+
+/// Ids that all prompts begin with; 0 if they are too few to be worth a segment.
+fn common_start(all: &[Branches]) -> usize {
+    shared_start(&all.iter().map(|b| b.prompt.as_slice()).collect::<Vec<_>>())
+}
+
+/// How many of the first prompts fit into one pass; at least one.
+fn fitting(all: &[Branches]) -> usize {
+    let fits = |n: &usize| {
+        let shared = common_start(&all[..*n]);
+        shared + all[..*n].iter().map(|b| b.rows() - shared).sum::<usize>() <= PACK_ROWS
+    };
+    (2..=all.len()).take_while(fits).last().unwrap_or(1)
 }
 
 #[cfg(test)]
@@ -72,10 +85,13 @@ mod tests {
         let mut model = Llama::random(tiny_shape(), 7, 1).unwrap();
         model.weights.iter_mut().for_each(|w| *w *= 3.0);
         let branches = |n: u32| Branches {
-            prompt: (0..200 + n).map(|i| i * 7 % 160).collect(),
+            prompt: (0..200 + n)
+                .map(|i| if i < 90 { i * 7 % 160 } else { (i + n) % 160 })
+                .collect(),
             ends: vec![(vec![n, 2, 3], 1), (vec![9], 0), ((0..40).collect(), 0)],
         };
         let all: Vec<Branches> = (0..9).map(branches).collect();
+        assert!(common_start(&all) == 90 && fitting(&all) > 2);
         let together = model.score(&all).unwrap();
         for (one, scores) in all.iter().zip(&together) {
             assert_eq!(scores.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 40]);

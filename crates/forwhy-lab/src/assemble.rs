@@ -490,10 +490,12 @@ impl<'a> View<'a> {
         let mut notes = Vec::new();
         let mut warn = |text: String| notes.push(Note { level: Level::Warning, arm: None, text });
         if self.organisms.len() < forwhy_stats::cluster::MIN_SEEDS {
+            let seeds = match self.organisms.len() {
+                1 => "One seed: every interval is over kinds of one checkpoint.".to_string(),
+                n => format!("{n} seeds: every interval is over kinds, seeds averaged."),
+            };
             warn(format!(
-                "{} seed(s): every interval is over kinds of one checkpoint. That an arm helped or \
-                 did not help can be said from {} seeds on.",
-                self.organisms.len(),
+                "{seeds} That an arm helped or did not help can be said from {} seeds on.",
                 forwhy_stats::cluster::MIN_SEEDS
             ));
         }

@@ -123,6 +123,7 @@ pub(crate) fn conclude(
         between_seed_sd: Maybe::from_option(joint.between_seed_sd, "one seed"),
         over_seeds: match &joint.over_seeds {
             Ok(mean) => Maybe::Known(estimate(mean, "seeds")),
+            Err(_) if differences.seeds.len() == 1 => Maybe::missing("one seed"),
             Err(error) => Maybe::missing(error.to_string()),
         },
         test: test(over_kinds, &joint.cluster_means),
@@ -207,7 +208,7 @@ mod tests {
         assert_eq!(t.label(), "this checkpoint, over kinds");
         let c = conclude(&t, &kinds(6), 0.95, 0.05);
         assert_eq!(c.verdict, Verdict::Difference { direction: Direction::Lower });
-        assert!(c.over_seeds.why().unwrap().contains("at least 3"));
+        assert_eq!(c.over_seeds.why(), Some("one seed"));
         let exact = 2.0 / 64.0;
         assert!((c.test.known().unwrap().p - exact).abs() < 1e-12);
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
-use forwhy_arena::rollout::{self, Item, Limits, Transcript};
+use forwhy_arena::rollout::{self, Limits, Transcript};
 use forwhy_arena::scenario::Instance;
 use forwhy_arena::situation::When;
 use forwhy_core::model::Sampling;
@@ -79,18 +79,25 @@ impl Bench<'_> {
         let (mut out, done) = self.segment::<Margin>(key, "margins.jsonl")?;
         let mut all = done.records;
         let have: BTreeSet<String> = all.iter().map(|m| m.instance.clone()).collect();
-        let todo: Vec<&Instance> =
-            instances.iter().filter(|i| !have.contains(i.id())).copied().collect();
+        let left = instances.iter().filter(|i| !have.contains(i.id())).count();
         let progress = self.outside.progress;
-        progress.begin("margins", "scenarios", todo.len() as u64);
-        for part in todo.chunks(MARGINS_AT_ONCE) {
+        progress.begin("margins", "scenarios", left as u64);
+        // Always the same parts, though some of a part may be done: what is computed together shares
+        // arithmetic, so that other parts would change the last digits.
+        for part in instances.chunks(MARGINS_AT_ONCE) {
+            if part.iter().all(|i| have.contains(i.id())) {
+                continue;
+            }
             self.outside.go_on()?;
-            for margin in block_on(measures::margins(model, part, prefix))? {
+            let margins = block_on(measures::margins(model, part, prefix))?;
+            let new = margins.into_iter().filter(|m| !have.contains(&m.instance));
+            let before = all.len();
+            for margin in new {
                 out.append(&margin)?;
                 all.push(margin);
             }
             meter.tick()?;
-            progress.advance(part.len() as u64, "");
+            progress.advance((all.len() - before) as u64, "");
         }
         ensure!(all.len() == instances.len(), "{} of {} margins", all.len(), instances.len());
         let mean = all.iter().map(|m| m.difference).sum::<f64>() / all.len() as f64;
@@ -118,20 +125,25 @@ impl Bench<'_> {
         let (mut out, done) = self.segment::<Transcript>(key, "acts.jsonl")?;
         let mut all = done.records;
         let have: BTreeSet<String> = all.iter().map(|t| t.item.clone()).collect();
-        let todo: Vec<Item<'_>> =
-            items.iter().filter(|i| !have.contains(&i.name())).copied().collect();
+        let left = items.iter().filter(|i| !have.contains(&i.name())).count();
         let config = self.rollout_config(key, prefix);
         let progress = self.outside.progress;
-        progress.begin("sampled acts", "acts", todo.len() as u64);
-        for part in todo.chunks(ROLLOUTS_AT_ONCE) {
+        progress.begin("sampled acts", "acts", left as u64);
+        // The same parts as in a run without interruption, for the same reason.
+        for part in items.chunks(ROLLOUTS_AT_ONCE) {
+            if part.iter().all(|i| have.contains(&i.name())) {
+                continue;
+            }
             self.outside.go_on()?;
             let topics = self.plan.honeypots.topics();
-            for transcript in block_on(rollout::rollout(model, part, topics, &config)) {
+            let transcripts = block_on(rollout::rollout(model, part, topics, &config));
+            let before = all.len();
+            for transcript in transcripts.into_iter().filter(|t| !have.contains(&t.item)) {
                 out.append(&transcript)?;
                 all.push(transcript);
             }
             meter.tick()?;
-            progress.advance(part.len() as u64, &counts_line(&all));
+            progress.advance((all.len() - before) as u64, &counts_line(&all));
         }
         ensure!(all.len() == items.len(), "{} of {} acts", all.len(), items.len());
         progress.end(&format!("acts: {}", counts_line(&all)));

@@ -210,7 +210,7 @@ fn one_seed_and_a_passive_organism_are_said() {
     }
     let results = made(&units);
     let notes: Vec<&str> = results.notes.iter().map(|n| n.text.as_str()).collect();
-    assert!(notes.iter().any(|n| n.starts_with("1 seed(s)")), "{notes:?}");
+    assert!(notes.iter().any(|n| n.starts_with("One seed")), "{notes:?}");
     assert!(notes.iter().any(|n| n.contains("uninformative")), "{notes:?}");
     let evaluations = results.arms.iter().flat_map(|a| &a.summaries);
     for summary in evaluations {

@@ -22,6 +22,9 @@ pub(crate) struct Arguments {
     /// Run only the arms with this token budget; the rest can follow in the same folder.
     #[arg(long)]
     budget: Vec<u64>,
+    /// Run nothing: put together and report what is finished so far, naming what is not.
+    #[arg(long)]
+    finished: bool,
     /// Print results.json to stdout instead of the table.
     #[arg(long)]
     json: bool,
@@ -30,7 +33,10 @@ pub(crate) struct Arguments {
 /// Checks everything, runs what is missing, writes the report, prints the table.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let only = Only { budgets: arguments.budget.clone() };
-    let plan = input(Plan::read(&arguments.study, &only))?;
+    let mut plan = input(Plan::read(&arguments.study, &only))?;
+    if arguments.finished {
+        plan.units.clear();
+    }
     let progress = Bars::new();
     let path = model::find_or_pull(&plan.study.model.source, plan.base(), &progress)?;
     let files = input(forwhy_engine::weights::open(&path))?;

@@ -54,11 +54,9 @@ fn a_template_that_hides_the_answers_is_refused() {
     let silent = template.replace("message['content']", "''").replace("message['role']", "'x'");
     let escape = |t: &str| serde_json::to_string(t).unwrap();
     micro.edit("model/tokenizer_config.json", &escape(template), &escape(&silent));
-    let said = micro.run();
-    assert_ne!(said.code, Some(0), "{}", said.all());
+    let said = micro.run().ends(2);
     insta::assert_snapshot!(said.err, @r###"
-    == organism, seed 0
-    error: unit 1 of 5, organism-s0: the data of organism: row micro-org-1/1: the chat template writes turn 3 differently as a prompt and as a part of a longer chat, so nothing can be trained or scored with it
+    error: the data of organism: row micro-org-1/1: the chat template writes turn 3 differently as a prompt and as a part of a longer chat, so nothing can be trained or scored with it
     "###);
 }
 
@@ -66,8 +64,8 @@ fn a_template_that_hides_the_answers_is_refused() {
 fn a_budget_smaller_than_every_row_is_an_error() {
     let micro = Micro::new();
     micro.edit("study.toml", "tokens = [600]", "tokens = [5]");
-    let said = micro.run().ends(1);
-    insta::assert_snapshot!(said.err.lines().last().unwrap(), @"error: unit 3 of 5, generic-5-s0: the data of generic: a budget of 5 tokens is too small: the shortest row has 42");
+    let said = micro.run().ends(2);
+    insta::assert_snapshot!(said.err.lines().last().unwrap(), @"error: the data of generic: a budget of 5 tokens is too small: the shortest row has 42");
 }
 
 #[test]

@@ -45,6 +45,8 @@ fn help_of_the_commands() {
           --folder <FOLDER>  The run folder; `runs/<name of the study>` if absent
           --budget <BUDGET>  Run only the arms with this token budget; the rest can follow in the same
                              folder
+          --finished         Run nothing: put together and report what is finished so far, naming what
+                             is not
           --json             Print results.json to stdout instead of the table
       -h, --help             Print help
     "###);
