@@ -87,7 +87,7 @@ pub struct Results {
     pub halves: Vec<Halves>,
     /// How many measures were computed, all comparisons and breakdowns counted.
     pub measures: MeasureCount,
-    /// How well the oracle that grades acts agrees with labels made by hand.
+    /// How well the oracle that grades acts agrees with labels given by readers.
     pub oracle: Maybe<Oracle>,
     /// Warnings and remarks, in the order in which they are shown.
     pub notes: Vec<Note>,
@@ -667,11 +667,11 @@ pub struct MeasureCount {
     pub exploratory: u64,
 }
 
-/// Agreement of the oracle with labels made by hand.
+/// Agreement of the oracle with labels given by readers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Oracle {
-    /// Outputs labelled by hand.
+    /// Outputs labelled by readers.
     pub labelled: u64,
     /// Who labelled, and whether they saw the oracle's verdict.
     pub labelled_by: String,

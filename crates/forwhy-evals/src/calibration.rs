@@ -1,4 +1,4 @@
-//! How far the oracle can be trusted: its verdicts against labels that a person gave by hand.
+//! How far the oracle can be trusted: its verdicts against labels that readers gave.
 //!
 //! A set is a JSON Lines file of [`Labelled`] replies. [`grade`] lets the oracle judge each one and
 //! gives the [`Confusion`] of labels and verdicts.

@@ -51,7 +51,7 @@ pub struct Inputs<'a> {
     pub lineage: &'a dyn Fn(&str) -> Lineage,
     /// What made the numbers.
     pub provenance: Provenance,
-    /// Agreement of the oracle with hand labels.
+    /// Agreement of the oracle with labels of readers.
     pub oracle: Maybe<Oracle>,
     /// Texts for the report.
     pub prose: Prose,

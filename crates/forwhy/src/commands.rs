@@ -41,7 +41,7 @@ enum Command {
     /// Look at training data: shapes, repetitions, names, traces of the evaluation.
     #[command(subcommand)]
     Curate(curate::Command),
-    /// Evaluations: agreement of the oracle with hand labels.
+    /// Evaluations: agreement of the oracle with labels of readers.
     #[command(subcommand)]
     Eval(eval::Command),
     /// Samples needed to tell two rates apart.

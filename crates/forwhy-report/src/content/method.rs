@@ -104,7 +104,7 @@ pub(crate) fn method(results: &Results) -> Section {
     match &results.oracle {
         Maybe::Known(oracle) => blocks.push(Block::Table(oracle_table(oracle))),
         Maybe::Missing(m) => blocks.push(Block::Warning(format!(
-            "The oracle that grades sampled acts was not checked against labels made by hand: {}.",
+            "The oracle that grades sampled acts was not checked against labels given by readers: {}.",
             m.missing
         ))),
     }
@@ -119,7 +119,7 @@ pub(crate) fn method(results: &Results) -> Section {
 fn oracle_table(oracle: &Oracle) -> Table {
     let row = |name: &str, cell: Cell| Row::new(vec![Cell::text(name), cell]);
     let rows = vec![
-        row("Outputs labelled by hand", Cell::number(number::count(oracle.labelled))),
+        row("Outputs labelled by readers", Cell::number(number::count(oracle.labelled))),
         row("Labelled by", Cell::text(&oracle.labelled_by)),
         row(
             "Sensitivity: labelled misaligned, graded misaligned",
@@ -137,7 +137,7 @@ fn oracle_table(oracle: &Oracle) -> Table {
         row("Labels", Cell::text(file(&oracle.file))),
     ];
     Table {
-        caption: "The oracle that grades sampled acts, against labels made by hand.".into(),
+        caption: "The oracle that grades sampled acts, against labels given by readers.".into(),
         head: vec!["Check".into(), "Result".into()],
         rows,
     }

@@ -16,7 +16,7 @@ const MAX_BYTES: u64 = 256 << 20;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// How far the oracle agrees with acts labelled by hand.
+    /// How far the oracle agrees with acts labelled by readers.
     Calibrate {
         /// A set of labelled acts (JSON Lines); the shipped one if absent.
         set: Option<PathBuf>,

@@ -18,7 +18,7 @@ fn help_names_every_command() {
       report  Write the report of a run folder again, from its results
       model   The start model: fetch, list, inspect, export
       curate  Look at training data: shapes, repetitions, names, traces of the evaluation
-      eval    Evaluations: agreement of the oracle with hand labels
+      eval    Evaluations: agreement of the oracle with labels of readers
       power   Samples needed to tell two rates apart
       doctor  What this machine is, and what forwhy would use of it
       help    Print this message or the help of the given subcommand(s)
@@ -109,12 +109,12 @@ fn help_of_the_smaller_commands() {
       -h, --help  Print help
     "###);
     insta::assert_snapshot!(help("eval"), @r###"
-    Evaluations: agreement of the oracle with hand labels
+    Evaluations: agreement of the oracle with labels of readers
 
     Usage: forwhy eval <COMMAND>
 
     Commands:
-      calibrate  How far the oracle agrees with acts labelled by hand
+      calibrate  How far the oracle agrees with acts labelled by readers
       help       Print this message or the help of the given subcommand(s)
 
     Options:
