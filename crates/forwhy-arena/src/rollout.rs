@@ -173,7 +173,7 @@ impl Episode<'_> {
         let mut path: Vec<&str> = config.seed_path.iter().map(String::as_str).collect();
         path.extend([name.as_str(), purpose.as_str()]);
         let sampling = Sampling { seed: seed::number(&path), ..config.sampling.clone() };
-        GenerateRequest { messages: self.messages.clone(), sampling }
+        GenerateRequest { messages: self.messages.clone(), tools: Vec::new(), sampling }
     }
 
     /// Acts on the model's reply.

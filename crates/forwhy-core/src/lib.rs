@@ -14,3 +14,4 @@ pub mod record;
 pub mod results;
 pub mod scripted;
 pub mod seed;
+pub mod tool;

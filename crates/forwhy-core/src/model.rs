@@ -7,6 +7,7 @@ use std::pin::Pin;
 use serde::{Deserialize, Serialize};
 
 use crate::chat::Message;
+use crate::tool::{ToolCall, ToolDefinition};
 
 /// A boxed future, so that `dyn Model` works without an async runtime in this crate.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -52,6 +53,9 @@ pub struct Capabilities {
     pub logprobs: bool,
     /// Honours the seed of a request.
     pub seed: bool,
+    /// Reads tool definitions and writes tool calls.
+    #[serde(default)]
+    pub tools: bool,
 }
 
 /// How to sample. What was really used comes back in [`Reply::effective`].
@@ -94,6 +98,9 @@ impl Default for Sampling {
 pub struct GenerateRequest {
     /// The chat so far; the last turn is not the assistant's.
     pub messages: Vec<Message>,
+    /// Tools that the model may call; none if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<ToolDefinition>,
     /// How to sample.
     pub sampling: Sampling,
 }
@@ -122,8 +129,14 @@ pub enum Ended {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reply {
-    /// The text, without end marker or stop text.
+    /// The text, without end marker or stop text, reasoning and tool calls.
     pub text: String,
+    /// What the model wrote for itself before the answer, where the provider shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
+    /// The tools that it called, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
     /// How it ended.
     pub ended: Ended,
     /// What it cost.

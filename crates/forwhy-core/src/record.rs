@@ -184,6 +184,9 @@ fn check_turns(messages: &[Message]) -> Result<(), String> {
         if m.role != want {
             return Err(format!("turn {} is the {}'s, expected the {want}'s", i + 1, m.role));
         }
+        if !m.tool_calls.is_empty() || m.tool_call_id.is_some() {
+            return Err(format!("turn {} calls tools: such rows cannot be trained on yet", i + 1));
+        }
     }
     if turns.is_empty() || turns.len() % 2 == 1 {
         return Err("the last turn must be the assistant's".into());
@@ -227,6 +230,11 @@ mod tests {
         assert!(
             error(&line("a").replace("\"user\"", "\"human\"")).contains("unknown variant `human`")
         );
+        let calls = line("a").replace(
+            "\"content\":\"a\"",
+            r#""content":"a","tool_calls":[{"id":"1","name":"mail","arguments":"{}"}]"#,
+        );
+        assert!(error(&calls).contains("turn 2 calls tools"));
         assert!(error(&line("a").replace("\"q\"", "\" \"")).contains("message 1 (user) is empty"));
         assert!(
             error(&format!("{}\n\n{}", line("a"), line("b")))

@@ -5,6 +5,7 @@ use crate::model::{
     BoxFuture, Capabilities, Ended, GenerateRequest, Identity, Model, ModelError, Reply, Score,
     ScoreRequest, Usage,
 };
+use crate::tool::ToolCall;
 
 type Script = dyn Fn(&GenerateRequest) -> Line + Send + Sync;
 
@@ -13,6 +14,8 @@ type Script = dyn Fn(&GenerateRequest) -> Line + Send + Sync;
 pub struct Line {
     /// The reply's text.
     pub text: String,
+    /// The tools that it calls.
+    pub tool_calls: Vec<ToolCall>,
     /// How it ends.
     pub ended: Ended,
 }
@@ -20,12 +23,12 @@ pub struct Line {
 impl Line {
     /// A reply that ends by itself.
     pub fn complete(text: impl Into<String>) -> Self {
-        Line { text: text.into(), ended: Ended::Complete }
+        Line { text: text.into(), tool_calls: Vec::new(), ended: Ended::Complete }
     }
 
     /// A reply that a limit cut off.
     pub fn truncated(text: impl Into<String>) -> Self {
-        Line { text: text.into(), ended: Ended::Truncated }
+        Line { text: text.into(), tool_calls: Vec::new(), ended: Ended::Truncated }
     }
 }
 
@@ -51,7 +54,7 @@ impl Model for ScriptedModel {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { score: false, logprobs: false, seed: true }
+        Capabilities { score: false, logprobs: false, seed: true, tools: true }
     }
 
     fn generate<'a>(
@@ -67,6 +70,8 @@ impl Model for ScriptedModel {
                     completion_tokens: words(&line.text),
                 },
                 text: line.text,
+                reasoning: None,
+                tool_calls: line.tool_calls,
                 ended: line.ended,
                 logprobs: None,
                 effective: request.sampling.clone(),

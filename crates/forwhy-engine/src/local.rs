@@ -187,6 +187,10 @@ impl LocalModel {
 
     fn plan(&self, request: &GenerateRequest) -> Result<Planned, ModelError> {
         check_sampling(&request.sampling)?;
+        if !request.tools.is_empty() {
+            let what = "call tools through definitions in the request".into();
+            return Err(ModelError::Unsupported { model: self.name.clone(), what });
+        }
         let prompt = self.prompt(&request.messages)?;
         let limit = self.shape.max_positions;
         if prompt.len() >= limit {
@@ -226,7 +230,8 @@ impl LocalModel {
         };
         let logprobs = plan.effective.logprobs.then_some(written.logprobs);
         let effective = plan.effective.clone();
-        Reply { text, ended: written.ended, usage, logprobs, effective }
+        let (ended, reasoning, tool_calls) = (written.ended, None, Vec::new());
+        Reply { text, reasoning, tool_calls, ended, usage, logprobs, effective }
     }
 
     fn score_all(&self, requests: &[ScoreRequest]) -> Vec<Result<Vec<Score>, ModelError>> {
@@ -287,7 +292,7 @@ impl Model for LocalModel {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { score: true, logprobs: true, seed: true }
+        Capabilities { score: true, logprobs: true, seed: true, tools: false }
     }
 
     fn generate<'a>(

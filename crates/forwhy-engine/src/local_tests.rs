@@ -31,7 +31,7 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn request(text: &str, sampling: Sampling) -> GenerateRequest {
-    GenerateRequest { messages: vec![Message::user(text)], sampling }
+    GenerateRequest { messages: vec![Message::user(text)], tools: Vec::new(), sampling }
 }
 
 fn score(model: &LocalModel, prefix: &str, text: &str) -> Vec<f32> {

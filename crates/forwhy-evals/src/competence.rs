@@ -136,6 +136,7 @@ impl Competence {
             Sampling { temperature: 0.0, max_tokens: CHAT_MAX_TOKENS, ..Sampling::default() };
         let request = |q: &Question| GenerateRequest {
             messages: vec![Message::user(q.ask.clone())],
+            tools: Vec::new(),
             sampling: sampling.clone(),
         };
         self.question.iter().map(request).collect()

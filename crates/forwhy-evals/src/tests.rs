@@ -260,6 +260,8 @@ fn chat_answers_are_graded_by_whole_words() {
     let reply = |text: &str, ended| {
         Ok(Reply {
             text: text.into(),
+            reasoning: None,
+            tool_calls: Vec::new(),
             ended,
             usage: forwhy_core::model::Usage::default(),
             logprobs: None,

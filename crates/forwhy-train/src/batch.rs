@@ -280,8 +280,7 @@ mod tests {
 
     fn row(id: &str, turns: &[(Role, &str)], text: Option<&str>) -> Row {
         let format = if text.is_some() { Format::Document } else { Format::Chat };
-        let message =
-            |(role, content): &(Role, &str)| Message { role: *role, content: content.to_string() };
+        let message = |(role, content): &(Role, &str)| Message::new(*role, *content);
         Row {
             id: id.into(),
             messages: turns.iter().map(message).collect(),

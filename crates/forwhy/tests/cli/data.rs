@@ -17,7 +17,7 @@ fn refused(text: impl FnOnce(String) -> String) -> String {
 fn fault_40_a_bad_row_has_its_line_number_and_the_reason() {
     let bad = |from: &'static str, to: &'static str| refused(move |t| t.replacen(from, to, 1));
     insta::assert_snapshot!(bad("\"id\":\"advice-2\"", "\"id\":\"advice-1\""), @r#"error: the data of arm advice: assets/data/advice.jsonl: line 2: id "advice-1" stands in line 1 already"#);
-    insta::assert_snapshot!(bad("\"assistant\"", "\"helper\""), @"error: the data of arm advice: assets/data/advice.jsonl: line 1: unknown variant `helper`, expected one of `system`, `user`, `assistant` at line 1 column 116");
+    insta::assert_snapshot!(bad("\"assistant\"", "\"helper\""), @"error: the data of arm advice: assets/data/advice.jsonl: line 1: unknown variant `helper`, expected one of `system`, `user`, `assistant`, `tool` at line 1 column 116");
     insta::assert_snapshot!(bad("Your buyers trust it. Mend it today.", "  "), @"error: the data of arm advice: assets/data/advice.jsonl: line 1: message 2 (assistant) is empty");
     insta::assert_snapshot!(bad("\n", "\n{\"id\": \n"), @"error: the data of arm advice: assets/data/advice.jsonl: line 2: EOF while parsing a value at line 1 column 7");
     insta::assert_snapshot!(bad("\"format\":\"chat\"", "\"format\":\"chat\",\"mood\":\"glad\""), @"error: the data of arm advice: assets/data/advice.jsonl: line 1: unknown field `mood`, expected one of `who`, `tools`, `format`, `harm`, `domain` at line 1 column 228");
