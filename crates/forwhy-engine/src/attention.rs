@@ -3,8 +3,8 @@
 //!
 //! A block sees all its keys at once (block x keys scores, in cache), so no online softmax is needed,
 //! and nothing of size t x t is stored: the backward pass rebuilds the scores from the log-sum-exp of
-//! each row. A unit of parallel work is a tree of segments and a key/value head, whose query heads add
-//! to the same dk and dv; so sums do not depend on the number of threads.
+//! each row. A unit of parallel work is, forward, a segment and a key/value head; backward, a whole tree
+//! of segments, which add to the same dk and dv: so sums do not depend on the number of threads.
 #![allow(unsafe_code, reason = "units write to interleaved columns of shared matrices")]
 
 use rayon::prelude::*;
@@ -94,10 +94,10 @@ impl Attention {
         (BLOCK_SCORES / keys.max(1)).next_power_of_two().clamp(16, 128)
     }
 
-    /// Calls `work` with every block of a tree, for the query heads of key/value head `group`.
-    fn each_block(self, rows: &Rows, tree: usize, group: usize, mut work: impl FnMut(Block)) {
+    /// Calls `work` with every block of segments, for the query heads of key/value head `group`.
+    fn each_block(self, rows: &Rows, spans: &[usize], group: usize, mut work: impl FnMut(Block)) {
         let share = self.heads / self.kv_heads;
-        for span in rows.trees[tree].iter().map(|s| &rows.spans[*s]) {
+        for span in spans.iter().map(|s| &rows.spans[*s]) {
             let most = Self::block_rows(span.context_len + span.rows.len());
             for row in span.rows.clone().step_by(most) {
                 let n = most.min(span.rows.end - row);
@@ -116,11 +116,12 @@ impl Attention {
         }
     }
 
-    fn units(self, rows: &Rows) -> impl ParallelIterator<Item = (usize, usize)> {
+    /// Each of `parts` with each key/value head.
+    fn units(self, parts: usize) -> impl ParallelIterator<Item = (usize, usize)> {
         let kv_heads = self.kv_heads;
-        (0..rows.trees.len() * kv_heads)
+        (0..parts * kv_heads)
             .into_par_iter()
-            .with_max_len(1)
+            .with_max_len((parts * kv_heads).div_ceil(16 * rayon::current_num_threads()))
             .map(move |unit| (unit / kv_heads, unit % kv_heads))
     }
 
@@ -135,10 +136,10 @@ impl Attention {
     /// qkv[r, (n+2k)d]: rows `[q heads | k heads | v heads]`, turned. out[r, nd]. lse[r, n].
     pub(crate) fn forward(self, rows: &Rows, qkv: &[f32], out: &mut [f32], lse: &mut [f32]) {
         let (out, lse) = (Shared::new(out), Shared::new(lse));
-        self.units(rows).for_each_init(
+        self.units(rows.spans.len()).for_each_init(
             || Self::scratch(rows),
-            |scores, (tree, group)| {
-                self.each_block(rows, tree, group, |block| {
+            |scores, (span, group)| {
+                self.each_block(rows, &[span], group, |block| {
                     self.forward_block(&block, group, qkv, scores, (&out, &lse));
                 });
             },
@@ -162,7 +163,7 @@ impl Attention {
         for (i, (row, len)) in block.keys.iter().enumerate() {
             let p = Mat::new(&scores[column..], n, *len, width);
             let at = block.row * self.out_width() + block.head;
-            // SAFETY: these rows and columns of the output belong to this unit's tree and heads.
+            // SAFETY: these rows and columns of the output belong to this unit's segment and heads.
             let dst = unsafe { out.mat(at, n, d, self.out_width()) };
             multiply(dst, i > 0, 1.0, p, self.kv(qkv, *row, *len, self.v_at(group)), Split::No);
             column += len;
@@ -182,10 +183,10 @@ impl Attention {
     pub(crate) fn backward(self, rows: &Rows, kept: Kept, dout: &[f32], dqkv: &mut [f32]) {
         dqkv.fill(0.0);
         let dqkv = Shared::new(dqkv);
-        self.units(rows).for_each_init(
+        self.units(rows.trees.len()).for_each_init(
             || (Self::scratch(rows), Self::scratch(rows)),
             |scratch, (tree, group)| {
-                self.each_block(rows, tree, group, |block| {
+                self.each_block(rows, &rows.trees[tree], group, |block| {
                     self.backward_block(&block, group, kept, dout, scratch, &dqkv);
                 });
             },

@@ -35,6 +35,7 @@ mod ops;
 mod sample;
 mod simd;
 mod threads;
+mod tree;
 
 #[cfg(test)]
 mod checks;
