@@ -9,6 +9,7 @@
 
 use rayon::prelude::*;
 
+use crate::buffer::Shared;
 use crate::linear::{Mat, MatMut, Split, multiply};
 use crate::pack::{Rows, Span};
 use crate::shape::Shape;
@@ -25,35 +26,19 @@ pub(crate) struct Attention {
     d: usize,
 }
 
-/// A matrix that several threads write at disjoint places.
-struct Shared {
-    ptr: *mut f32,
-    len: usize,
-}
-// SAFETY: only raw pointers leave it; the units below write at disjoint places.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    fn new(data: &mut [f32]) -> Self {
-        Shared { ptr: data.as_mut_ptr(), len: data.len() }
-    }
-
-    /// # Safety
-    /// `rows` rows of `cols` elements, `step` apart, belong to the caller's unit alone.
-    unsafe fn mat(&self, at: usize, rows: usize, cols: usize, step: usize) -> MatMut<'_> {
-        assert!(at + (rows - 1) * step + cols <= self.len, "matrix view out of bounds");
-        // SAFETY: in bounds by the check above; exclusive by the caller's promise.
-        unsafe { MatMut::at(self.ptr.add(at), rows, cols, step) }
-    }
-
-    /// # Safety
-    /// The elements belong to the caller's unit alone.
-    #[expect(clippy::mut_from_ref, reason = "disjoint parts of one matrix, as the caller promises")]
-    unsafe fn slice(&self, at: usize, len: usize) -> &mut [f32] {
-        assert!(at + len <= self.len, "slice out of bounds");
-        // SAFETY: in bounds by the check above; exclusive by the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(self.ptr.add(at), len) }
-    }
+/// `rows` rows of `cols` elements, `step` apart.
+///
+/// # Safety
+/// They belong to the caller's unit alone.
+unsafe fn view<'a>(
+    shared: &'a Shared,
+    at: usize,
+    rows: usize,
+    cols: usize,
+    step: usize,
+) -> MatMut<'a> {
+    // SAFETY: exclusive by the caller's promise; the check of the bounds is in `at`.
+    unsafe { MatMut::at(shared.at(at, (rows - 1) * step + cols), rows, cols, step) }
 }
 
 /// A block of query rows of one head: where it lies and what it sees.
@@ -164,7 +149,7 @@ impl Attention {
             let p = Mat::new(&scores[column..], n, *len, width);
             let at = block.row * self.out_width() + block.head;
             // SAFETY: these rows and columns of the output belong to this unit's segment and heads.
-            let dst = unsafe { out.mat(at, n, d, self.out_width()) };
+            let dst = unsafe { view(out, at, n, d, self.out_width()) };
             multiply(dst, i > 0, 1.0, p, self.kv(qkv, *row, *len, self.v_at(group)), Split::No);
             column += len;
         }
@@ -223,7 +208,7 @@ impl Attention {
             // SAFETY: the three places lie in rows of this unit's tree: q columns of one of its
             // query heads, k and v columns of its key/value head. They are taken one at a time.
             let at = |row: usize, column: usize, rows: usize| unsafe {
-                dqkv.mat(row * step + column, rows, d, step)
+                view(dqkv, row * step + column, rows, d, step)
             };
             let k = self.kv(kept.qkv, *row, *len, self.k_at(group));
             multiply(at(block.row, block.head, n), i > 0, 1.0, ds, k, Split::No);

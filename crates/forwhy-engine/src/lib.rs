@@ -29,6 +29,7 @@ pub mod weights;
 
 mod attention;
 mod decode;
+mod few;
 mod linear;
 mod lora;
 mod ops;
