@@ -32,6 +32,7 @@ mod decode;
 mod linear;
 mod lora;
 mod ops;
+mod python_json;
 mod sample;
 mod simd;
 mod threads;
