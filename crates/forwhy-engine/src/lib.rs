@@ -33,6 +33,7 @@ mod few;
 mod linear;
 mod lora;
 mod ops;
+mod python_json;
 mod sample;
 mod simd;
 mod threads;
