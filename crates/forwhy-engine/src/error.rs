@@ -28,6 +28,9 @@ pub enum EngineError {
     /// A training setting out of range.
     #[error("training settings: {0}")]
     Config(String),
+    /// Kernels that this build or this machine does not have.
+    #[error("{0}")]
+    Kernels(String),
     /// A state, tensor or cache that belongs to another model or scope.
     #[error("mismatch: {0}")]
     Mismatch(String),

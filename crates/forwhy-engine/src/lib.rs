@@ -11,6 +11,7 @@ pub mod error;
 pub mod generate;
 pub mod gguf;
 pub mod hf;
+pub mod kernels;
 pub mod llama;
 pub mod local;
 pub mod optim;

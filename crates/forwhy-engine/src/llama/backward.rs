@@ -1,10 +1,10 @@
 //! Backward pass of one block, and of the trained blocks of a pack.
 
 use super::Llama;
-use super::forward::Frame;
+use super::forward::{Frame, block_forward};
 use super::gradient::Gradient;
 use super::plan::Block;
-use super::space::{Saved, Scratch};
+use super::space::{Saved, Scratch, Space};
 use crate::attention::{self, Attention};
 use crate::lora::Site;
 use crate::ops::rope::Turn;
@@ -91,10 +91,22 @@ impl Llama {
     pub(super) fn blocks_backward(&mut self, rows: &Rows, first: usize, g: &mut Gradient) {
         let Llama { shape, plan, weights, space, table, .. } = self;
         let frame = Frame { shape, w: weights, rows, table };
-        let dx = &mut space.dstream[..frame.r() * shape.hidden];
-        let blocks = plan.blocks.iter().enumerate().skip(first).zip(&mut space.kept);
-        for ((index, block), saved) in blocks.rev() {
-            block_backward(frame, (index, block), saved, &mut space.scratch, dx, g);
+        let Space { stream, dstream, scratch, passing, kept, inputs, .. } = space;
+        let n = frame.r() * shape.hidden;
+        let (stream, dx) = (&mut stream[..n], &mut dstream[..n]);
+        for (index, block) in plan.blocks.iter().enumerate().skip(first).rev() {
+            let saved = match (inputs.get(index - first), &mut *passing) {
+                (Some(input), Some(saved)) => {
+                    // the forward pass left those of the last block
+                    if index + 1 < shape.layers {
+                        stream.copy_from_slice(&input[..n]);
+                        block_forward(frame, block, saved, scratch, stream);
+                    }
+                    saved
+                }
+                _ => &mut kept[index - first],
+            };
+            block_backward(frame, (index, block), saved, scratch, dx, g);
         }
         let tied = shape.tied_head;
         span(Part::Embedding, || g.embedding(plan.embed, &rows.ids, dx, !tied));

@@ -81,9 +81,9 @@ impl Llama {
         hash: Option<[u8; 32]>,
         mut store: Option<&mut Store>,
     ) {
-        let Llama { shape, plan, weights, space, table, trunk, .. } = self;
+        let Llama { shape, plan, weights, space, table, trunk, recompute, .. } = self;
         table.reach(rows.longest());
-        space.reserve(shape, rows.ids.len(), shape.layers - keep_from);
+        space.reserve(shape, rows.ids.len(), shape.layers - keep_from, *recompute);
         let frame = Frame { shape, w: weights, rows, table };
         let stream = &mut space.stream[..frame.r() * shape.hidden];
         let trunk = trunk.as_ref().filter(|t| keep_from >= t.blocks());
@@ -105,7 +105,11 @@ impl Llama {
                 trunk.put(hash, stream);
             }
             let saved = match index.checked_sub(keep_from) {
-                Some(kept) => &mut space.kept[kept],
+                Some(kept) if !*recompute => &mut space.kept[kept],
+                Some(kept) => {
+                    space.inputs[kept][..stream.len()].copy_from_slice(stream);
+                    space.passing.as_mut().unwrap_or_else(|| unreachable!("reserved above"))
+                }
                 None => space.passing.as_mut().unwrap_or_else(|| unreachable!("reserved above")),
             };
             block_forward(frame, block, saved, &mut space.scratch, stream);

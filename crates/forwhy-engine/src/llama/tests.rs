@@ -219,6 +219,21 @@ fn a_resumed_run_equals_an_uninterrupted_one_to_the_bit() {
 }
 
 #[test]
+fn recomputed_activations_give_the_same_bits() {
+    for scope in SCOPES {
+        let run = |recompute: bool| {
+            let mut model = model(tiny_shape());
+            model.set_recompute(recompute);
+            let mut trainer = Trainer::new(&mut model, config(scope)).unwrap();
+            let packs = [mixed(), sequence(40, 1)];
+            let losses: Vec<f64> = (0..3).map(|_| trainer.step(&packs).unwrap().loss).collect();
+            (losses, model.weights.to_vec())
+        };
+        assert!(run(true) == run(false), "{scope:?}");
+    }
+}
+
+#[test]
 fn the_number_of_threads_does_not_change_a_bit() {
     let run = |threads: usize| {
         let mut model = model(tiny_shape());
