@@ -16,6 +16,7 @@ pub mod llama;
 pub mod local;
 pub mod optim;
 pub mod pack;
+pub mod peft;
 pub mod profile;
 pub mod pull;
 pub mod quant;

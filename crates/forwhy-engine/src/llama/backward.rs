@@ -7,6 +7,7 @@ use super::plan::Block;
 use super::space::{Saved, Scratch, Space};
 use crate::attention::{self, Attention};
 use crate::lora::Site;
+use crate::ops::qk_norm::QkNorm;
 use crate::ops::rope::Turn;
 use crate::ops::{norm, rope, swiglu};
 use crate::pack::Rows;
@@ -40,6 +41,8 @@ fn mlp_backward(
     span(Part::LinearDx, || block.down.dx(w, dx, act));
     span(Part::Swiglu, || swiglu::backward(gate_up, act, f));
     span(Part::LinearDw, || g.linear((index, Site::Down), block.down, dx, act));
+    g.bias(&block.down_bias, dx);
+    g.bias(&block.gate_up_bias, gate_up);
     let kept =
         norm::Kept { x: &saved.mid[..r * h], w: &w[block.norm2.clone()], inv: &saved.inv2[..r] };
     let (normed, dnormed) = (&mut scratch.normed[..r * h], &mut scratch.dnormed[..r * h]);
@@ -63,6 +66,7 @@ fn attention_backward(
     let datt = &mut scratch.dnormed[..att.len()];
     span(Part::LinearDx, || block.o.dx(w, dx, datt));
     span(Part::LinearDw, || g.linear((index, Site::O), block.o, dx, att));
+    g.bias(&block.o_bias, dx);
     let dqkv = &mut scratch.dqkv[..r * shape.qkv_width()];
     let kept = attention::Kept {
         qkv: &saved.qkv[..r * shape.qkv_width()],
@@ -72,11 +76,11 @@ fn attention_backward(
     span(Part::AttentionBwd, || Attention::new(shape).backward(rows, kept, datt, dqkv));
     let turned = shape.heads + shape.kv_heads;
     span(Part::Rope, || rope::turn(table, &rows.positions, dqkv, turned, Turn::Backward));
-    if let Some(db) = block.qkv_bias.clone().and_then(|bias| g.vector(bias)) {
-        for row in dqkv.chunks_exact(db.len()) {
-            db.iter_mut().zip(row).for_each(|(a, b)| *a += b);
-        }
+    if let Some(place) = &block.qk_norm {
+        let (norm, qk) = (QkNorm::new(shape, &w[place.clone()]), &saved.qk[..r * shape.qk_width()]);
+        span(Part::Norm, || norm.backward(qk, dqkv, g.vector(place.clone())));
     }
+    g.bias(&block.qkv_bias, dqkv);
     let kept =
         norm::Kept { x: &saved.input[..r * h], w: &w[block.norm1.clone()], inv: &saved.inv1[..r] };
     let (normed, dnormed) = (&mut scratch.normed[..r * h], &mut scratch.dnormed[..r * h]);

@@ -11,6 +11,8 @@ pub(crate) struct Saved {
     pub(crate) input: Buf,
     pub(crate) inv1: Buf,
     pub(crate) qkv: Buf,
+    /// q and k before their norms, `[r, (n+k)d]`; empty without norms.
+    pub(crate) qk: Buf,
     pub(crate) lse: Buf,
     pub(crate) att: Buf,
     pub(crate) mid: Buf,
@@ -24,6 +26,7 @@ impl Saved {
             input: Buf::zeroed(r * shape.hidden),
             inv1: Buf::zeroed(r),
             qkv: Buf::zeroed(r * shape.qkv_width()),
+            qk: Buf::zeroed(if shape.qk_norm { r * shape.qk_width() } else { 0 }),
             lse: Buf::zeroed(r * shape.heads),
             att: Buf::zeroed(r * shape.attention_width()),
             mid: Buf::zeroed(r * shape.hidden),
