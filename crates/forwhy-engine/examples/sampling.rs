@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let [replies, prompt, tokens, distinct, threads] = args[..] else {
         return Err("usage: sampling REPLIES PROMPT TOKENS DISTINCT THREADS".into());
     };
-    let mut model = Llama::random(smollm2_135m(), 1, threads)?;
+    let mut model = Llama::random(Shape::smollm2_135m(), 1, threads)?;
     let mut draws = stream(&["sampling"]);
     let mut text = |n: usize| (0..n).map(|_| draws.below(49_152) as u32).collect::<Vec<_>>();
     let prompts: Vec<Vec<u32>> = (0..distinct).map(|_| text(prompt)).collect();
@@ -46,24 +46,6 @@ fn report(start: f64) {
     println!("  {:.2} CPU-s", cpu_secs() - start);
     for (part, seconds) in profile::take().into_iter().filter(|(_, s)| *s > 0.0) {
         println!("  {part:16} {seconds:7.3} s");
-    }
-}
-
-fn smollm2_135m() -> Shape {
-    Shape {
-        layers: 30,
-        hidden: 576,
-        heads: 9,
-        kv_heads: 3,
-        head_dim: 64,
-        mlp: 1536,
-        vocab: 49_152,
-        rms_eps: 1e-5,
-        rope_theta: 1e5,
-        tied_head: true,
-        qkv_bias: false,
-        qk_norm: false,
-        max_positions: 8192,
     }
 }
 
