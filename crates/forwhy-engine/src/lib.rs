@@ -20,6 +20,7 @@ pub mod pull;
 pub mod quant;
 pub mod render;
 pub mod safetensors;
+pub mod schedule;
 pub mod score;
 pub mod shape;
 pub mod tokenizer;

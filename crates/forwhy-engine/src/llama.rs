@@ -162,7 +162,7 @@ impl Llama {
         Ok(result)
     }
 
-    fn pack_logits(
+    pub(crate) fn pack_logits(
         &mut self,
         pack: &Pack,
         each: impl FnMut(usize, &mut [f32]) + Send,
