@@ -8,15 +8,38 @@
 //!
 //! The types that a *server* of the OpenAI dialect reads and writes stand in [`openai`].
 
+pub mod json;
 pub mod openai;
 
+mod chat_completions;
+mod draft;
+mod messages;
 mod received;
 mod settings;
+mod sse;
+mod status;
 
 pub use received::{Answer, Head, Received, Served, TokenLogprob, Usage};
 pub use settings::{CacheBreakpoints, Dialect, Reasoning, ServedAs, Settings, Unhonoured};
 
+use forwhy_core::model::GenerateRequest;
 use serde_json::Value;
+
+/// The body of `request` in `dialect`, keys in the order in which they are sent.
+///
+/// Settings that a server would otherwise fill from defaults of its own (vLLM and SGLang read the
+/// model's `generation_config.json`) are always sent.
+pub fn body(
+    dialect: Dialect,
+    request: &GenerateRequest,
+    settings: &Settings,
+) -> Result<Value, Unhonoured> {
+    settings::check(dialect, request, settings)?;
+    match dialect {
+        Dialect::Anthropic => messages::body(request, settings),
+        _ => chat_completions::body(dialect, request, settings),
+    }
+}
 
 /// The bytes of a body: top-level keys sorted, no whitespace.
 ///
@@ -40,3 +63,18 @@ pub fn canonical(body: &Value) -> Vec<u8> {
     out.push(b'}');
     out
 }
+
+/// What a reply says. `bytes` is the whole body, of a stream too. Never panics.
+pub fn read(dialect: Dialect, settings: &Settings, head: &Head, bytes: &[u8]) -> Received {
+    if head.status != 200 {
+        return status::read(head, bytes);
+    }
+    let received = match dialect {
+        Dialect::Anthropic => messages::read(head, bytes),
+        _ => chat_completions::read(head, bytes),
+    };
+    received::judge(received, dialect, settings)
+}
+
+#[cfg(test)]
+mod tests;

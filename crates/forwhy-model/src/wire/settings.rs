@@ -289,3 +289,41 @@ fn thinking(
     }
     Ok(())
 }
+
+/// Adds the extra fields to a body. A field that the request or the settings have a name for is
+/// refused, and so is one that stands there already; objects are joined where they do not clash.
+pub(super) fn add_extra(
+    dialect: Dialect,
+    settings: &Settings,
+    named: &[&str],
+    fields: &mut Map<String, Value>,
+) -> Result<(), Unhonoured> {
+    for (key, value) in &settings.extra {
+        let no = |why: &str| {
+            let (setting, why) = (format!("extra.{key}"), why.to_string());
+            Err(Unhonoured { dialect, setting, why })
+        };
+        if named.contains(&key.as_str()) {
+            return no("requests and settings have a field of their own for it");
+        }
+        match (fields.get_mut(key), value) {
+            (None, _) => {
+                fields.insert(key.clone(), value.clone());
+            }
+            (Some(Value::Object(there)), Value::Object(more)) => {
+                if more.keys().any(|inner| there.contains_key(inner)) {
+                    return no("a setting sets a field in it already");
+                }
+                there.extend(more.clone());
+            }
+            (Some(_), _) => return no("a setting sets it already"),
+        }
+    }
+    Ok(())
+}
+
+/// A number as a person wrote it: 0.7, not 0.699999988079071.
+pub(super) fn decimal(x: f32) -> Value {
+    let written: Option<f64> = x.to_string().parse().ok();
+    Value::from(written.unwrap_or(f64::from(x)))
+}
