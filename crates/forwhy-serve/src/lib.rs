@@ -1,0 +1,4 @@
+//! Servers: what answers others.
+//!
+//! - `mock`: a server on loopback that plays scripted replies, latencies and every fault of a
+//!   network, the same again for the same seed. Tests and offline demos run against it.
