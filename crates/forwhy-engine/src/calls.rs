@@ -187,9 +187,7 @@ fn named(call: &str) -> Result<ToolCall, String> {
         return Err(bad("no name"));
     }
     match serde_json::from_str::<Value>(arguments) {
-        Ok(_) => {
-            Ok(ToolCall { id: String::new(), name: name.into(), arguments: arguments.into() })
-        }
+        Ok(_) => Ok(ToolCall { id: String::new(), name: name.into(), arguments: arguments.into() }),
         Err(e) => Err(bad(&e.to_string())),
     }
 }
@@ -231,9 +229,13 @@ mod tests {
         );
         assert_eq!(calls(&spoken), [("f", "{\"a\": 1}"), ("g", "{}")]);
         assert_eq!(spoken.text, "");
-        let list = "[TOOL_CALLS] [{\"name\": \"f\", \"arguments\": {\"a\": 1}, \"id\": \"123456789\"}]";
+        let list =
+            "[TOOL_CALLS] [{\"name\": \"f\", \"arguments\": {\"a\": 1}, \"id\": \"123456789\"}]";
         let spoken = Mistral.read(list, "r");
-        assert_eq!((calls(&spoken), spoken.calls[0].id.as_str()), (vec![("f", "{\"a\": 1}")], "123456789"));
+        assert_eq!(
+            (calls(&spoken), spoken.calls[0].id.as_str()),
+            (vec![("f", "{\"a\": 1}")], "123456789")
+        );
         let spoken = Mistral.read("[TOOL_CALLS]f[ARGS]{\"a\": 1}[TOOL_CALLS]g[ARGS]{}", "r");
         assert_eq!(calls(&spoken), [("f", "{\"a\": 1}"), ("g", "{}")]);
     }

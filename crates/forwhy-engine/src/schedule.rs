@@ -346,9 +346,10 @@ impl Prompts {
     /// stays.
     fn shrink(&mut self, most: usize, needed: &Arc<[u32]>) {
         while self.rows() > most {
-            let unused = self.read.iter().filter(|(ids, (_, p))| {
-                Arc::strong_count(p) == 1 && *ids != needed
-            });
+            let unused = self
+                .read
+                .iter()
+                .filter(|(ids, (_, p))| Arc::strong_count(p) == 1 && *ids != needed);
             let Some(ids) = unused.min_by_key(|(_, (used, _))| *used).map(|(ids, _)| ids.clone())
             else {
                 return;
@@ -386,9 +387,8 @@ impl Llama {
 fn drawn(logits: &[f32], id: u32, alternatives: usize) -> Drawn {
     let mut logprobs = logits.to_vec();
     loss::log_softmax(&mut logprobs, logits.len());
-    let order = |a: &u32, b: &u32| {
-        logprobs[*b as usize].total_cmp(&logprobs[*a as usize]).then(a.cmp(b))
-    };
+    let order =
+        |a: &u32, b: &u32| logprobs[*b as usize].total_cmp(&logprobs[*a as usize]).then(a.cmp(b));
     let mut ids: Vec<u32> = Vec::new();
     if alternatives > 0 {
         ids.extend(0..logits.len() as u32);
