@@ -1,5 +1,8 @@
-"""Writes tests/fixtures/templates.json: chat templates with the constructs that published models'
-templates use (written for this test), and what transformers renders with them.
+"""Writes tests/fixtures/templates.json: chat templates, and what transformers renders with them.
+
+The templates here were written for this test, with constructs that published templates use. Those in
+templates/ are the model families' own as their models have them (written down from memory, so a
+blank or a sentence may differ from a certain release).
 
     python templates.py OUT.json        (transformers 5.23)
 """
@@ -8,6 +11,7 @@ import json
 import sys
 from pathlib import Path
 
+import jinja2
 from transformers.utils.chat_template_utils import render_jinja_template
 
 # Trimmed contents, headers, a system turn taken off the front by a slice, a default date.
@@ -110,46 +114,132 @@ JSON = """{%- macro show(m) -%}[{{ m.role | upper }}:{{ m['content'] | tojson }}
 {{ messages | selectattr('role', 'equalto', 'user') | list | length }} {{ 7 // 2 }} {{ 2 ** 3 }} {{ true and not none }}
 """
 
-CHATS = [
-    [("user", "Hi")],
-    [("system", "  Be brief.\n"), ("user", " What is <b>\"x\"</b> & 'y'? ü \U0001f600\n")],
-    [("user", "one"), ("assistant", "<think>\nhm\n</think>\n\ntwo"), ("user", "three")],
-    [("user", "one"), ("assistant", "<think>\nhm\n</think>\n\ntwo\n")],
-    [("system", ""), ("user", "a\\b\tc"), ("assistant", ""), ("user", "</think>"), ("assistant", "d")],
-]
-BAD = [("user", "one"), ("user", "two")]
+PLAIN = dict(
+    short=[("user", "Hi")],
+    brief=[("system", "  Be brief.\n"), ("user", " What is <b>\"x\"</b> & 'y'? ü \U0001f600\n")],
+    thought=[("user", "one"), ("assistant", "<think>\nhm\n</think>\n\ntwo"), ("user", "three")],
+    thought_last=[("user", "one"), ("assistant", "<think>\nhm\n</think>\n\ntwo\n")],
+    odd=[("system", ""), ("user", "a\\b\tc"), ("assistant", ""), ("user", "</think>"), ("assistant", "d")],
+    not_alternating=[("user", "one"), ("user", "two")],
+)
+
+WEATHER = dict(
+    name="get_weather",
+    description="Says the weather of a place, \"now\" or later.",
+    parameters={
+        "type": "object",
+        "properties": {
+            "place": {"type": "string", "description": "e.g. Århus <or> 東京"},
+            "days": {"type": "integer", "minimum": 0, "default": 1},
+            "exact": {"type": "number", "enum": [0.1, 1e-05, 1e16, 2.0]},
+        },
+        "required": ["place"],
+    },
+)
+CLOCK = dict(name="clock", description="", parameters={"type": "object", "properties": {}})
 
 
-def messages(chat):
-    return [dict(role=role, content=content) for role, content in chat]
+def call(id, name, arguments):
+    return dict(id=id, name=name, arguments=arguments)
 
 
-def render(template, chat, prompt):
+def turn(role, content, calls=(), result_of=None):
+    turn = dict(role=role, content=content)
+    if calls:
+        turn["tool_calls"] = list(calls)
+    if result_of:
+        turn["tool_call_id"] = result_of
+    return turn
+
+
+ASK = turn("user", "Is it raining in 東京?")
+ONE = turn("assistant", "", [call("a1b2c3d4e", "get_weather", '{"place": "東京", "days": 2, "exact": 1e-05}')])
+RAIN = turn("tool", '{"rain": true, "mm": [0.5, "<b>"]}', result_of="a1b2c3d4e")
+TWO = turn(
+    "assistant",
+    "Let me see.",
+    [call("a1b2c3d4e", "get_weather", '{"z":{"y":[]},"a":null}'), call("f6g7h8i9j", "clock", "{}")],
+)
+NOON = turn("tool", "noon \\ ü", result_of="f6g7h8i9j")
+
+# name -> (tools, messages)
+TOOLED = dict(
+    offered=([WEATHER], [turn("system", " Be brief. "), ASK]),
+    none_called=([WEATHER, CLOCK], [ASK, turn("assistant", "I do not know."), turn("user", "Look!")]),
+    called=([WEATHER, CLOCK], [ASK, ONE]),
+    answered=([WEATHER], [ASK, ONE, RAIN]),
+    finished=([WEATHER], [ASK, ONE, RAIN, turn("assistant", "It rains. \U0001f327"), turn("user", "Thanks")]),
+    parallel=([CLOCK, WEATHER], [turn("system", "S"), ASK, TWO, RAIN, NOON]),
+    again=([WEATHER], [ASK, ONE, RAIN, ONE, RAIN, turn("assistant", "Still.")]),
+    no_definitions=([], [ASK, ONE, RAIN, turn("assistant", "Yes.")]),
+    broken_arguments=([WEATHER], [ASK, turn("assistant", "", [call("a1b2c3d4e", "get_weather", '{"place": ')])]),
+    short_id=([WEATHER], [ASK, turn("assistant", "", [call("1", "clock", "{}")]), turn("tool", "x", result_of="1")]),
+)
+
+
+def chats():
+    for name, turns in PLAIN.items():
+        yield name, [], [turn(role, content) for role, content in turns]
+    for name, (tools, turns) in TOOLED.items():
+        yield name, tools, turns
+
+
+def as_transformers(message):
+    """A message as transformers' documentation wants it: calls wrapped, arguments parsed."""
+    message = dict(message)
+    calls = []
+    for c in message.pop("tool_calls", []):
+        try:
+            arguments = json.loads(c["arguments"])
+        except ValueError:
+            arguments = c["arguments"]
+        function = dict(name=c["name"], arguments=arguments)
+        calls.append(dict(id=c["id"], type="function", function=function))
+    id = message.pop("tool_call_id", None)
+    if calls:
+        message["tool_calls"] = calls
+    if id:
+        message["tool_call_id"] = id
+    return message
+
+
+def render(template, tools, messages, prompt):
     rendered, _ = render_jinja_template(
-        conversations=[messages(chat)],
+        conversations=[[as_transformers(m) for m in messages]],
+        tools=[dict(type="function", function=t) for t in tools] or None,
         chat_template=template,
         add_generation_prompt=prompt,
         bos_token="<s>",
         eos_token="</s>",
+        # Templates that would write today's date take this one.
+        date_string="26 Jul 2024",
     )
     return rendered[0]
 
 
+def case(name, template):
+    renders = []
+    for chat, tools, messages in chats():
+        for prompt in (False, True):
+            row = dict(chat=chat, prompt=prompt)
+            try:
+                row["text"] = render(template, tools, messages, prompt)
+            except jinja2.exceptions.UndefinedError:
+                continue  # an accident in a template, with no words to compare
+            except jinja2.exceptions.TemplateError as error:
+                row["error"] = str(error)
+            renders.append(row)
+    return dict(name=name, template=template, renders=renders)
+
+
 def main(out):
-    cases = []
-    for name, template in dict(headers=HEADERS, thinking=THINKING, strict=STRICT, json=JSON).items():
-        renders = [
-            dict(messages=messages(chat), prompt=prompt, text=render(template, chat, prompt))
-            for chat in CHATS
-            for prompt in (False, True)
-        ]
-        cases.append(dict(name=name, template=template, renders=renders))
-    try:
-        render(STRICT, BAD, False)
-    except Exception as error:
-        refused = dict(template="strict", messages=messages(BAD), error=str(error))
-    data = dict(about="written by scripts/templates.py; see there", cases=cases, refused=refused)
-    out.write_text(json.dumps(data) + "\n")
+    templates = dict(headers=HEADERS, thinking=THINKING, strict=STRICT, json=JSON)
+    for path in sorted(Path(__file__).with_name("templates").glob("*.jinja")):
+        templates[path.stem] = path.read_text()
+    cases = [case(name, template) for name, template in templates.items()]
+    chat_table = {name: dict(tools=tools, messages=turns) for name, tools, turns in chats()}
+    data = dict(about="written by scripts/templates.py; see there", chats=chat_table, cases=cases)
+    out.write_text(json.dumps(data, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

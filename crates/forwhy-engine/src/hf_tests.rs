@@ -50,7 +50,7 @@ fn what_is_exported_is_the_same_model() {
     assert_eq!(again.source.shape(), model.source.shape());
     assert_eq!(params(&again), before);
     let chat = [Message::user("Hello 12"), Message::assistant("yes")];
-    let ids = |m: &ModelFiles| m.tokenizer.chat(&chat, false).unwrap();
+    let ids = |m: &ModelFiles| m.tokenizer.chat(&chat, &[], false).unwrap();
     assert_eq!(ids(&again), ids(&model));
     assert_eq!(again.tokenizer.end_of_turn(), model.tokenizer.end_of_turn());
 }
@@ -67,7 +67,7 @@ fn the_token_that_begins_a_text_is_exported() {
     let to = TempDir::new().unwrap();
     export(to.path(), model.source.shape(), &params(&model), &model.tokenizer).unwrap();
     let again = weights::open(to.path()).unwrap();
-    let text = |m: &ModelFiles| m.tokenizer.chat_text(&[Message::user("Hi")], true).unwrap();
+    let text = |m: &ModelFiles| m.tokenizer.chat_text(&[Message::user("Hi")], &[], true).unwrap();
     assert!(text(&model).starts_with("<|im_start|><|im_start|>"));
     assert_eq!(text(&again), text(&model));
 }

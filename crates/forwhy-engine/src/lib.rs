@@ -36,6 +36,7 @@ mod decode;
 mod linear;
 mod lora;
 mod ops;
+mod python_json;
 mod sample;
 mod simd;
 mod threads;

@@ -133,7 +133,7 @@ impl LocalModel {
     pub fn token_distributions(&self, chats: &[Vec<Message>]) -> Result<Vec<Vec<f32>>, LocalError> {
         let mut result = Vec::new();
         for chat in chats {
-            let rendered = self.tokenizer.chat(chat, false)?;
+            let rendered = self.tokenizer.chat(chat, &[], false)?;
             let mut pack = Pack::new();
             pack.push_sequence(&rendered.ids, &rendered.trained);
             if pack.targets().is_empty() {
@@ -170,7 +170,7 @@ impl LocalModel {
     }
 
     fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, ModelError> {
-        let rendered = self.tokenizer.chat(messages, true);
+        let rendered = self.tokenizer.chat(messages, &[], true);
         rendered.map(|r| r.ids).map_err(|e| ModelError::BadRequest(e.to_string()))
     }
 

@@ -105,7 +105,7 @@ fn training_changes_revision_and_scores_and_import_brings_both_back() {
     assert_eq!(model.identity().revision, model.base_hash());
     let (before, start) = (score(&model, "", "yes"), model.export_scope(Scope::Top(1)).unwrap());
     let chat = [Message::user("Hi"), Message::assistant("yes")];
-    let rendered = model.tokenizer().chat(&chat, false).unwrap();
+    let rendered = model.tokenizer().chat(&chat, &[], false).unwrap();
     let mut pack = Pack::new();
     pack.push_sequence(&rendered.ids, &rendered.trained);
     let scope = Scope::Top(1);

@@ -1,13 +1,26 @@
-//! Chats as text, by the model's own Jinja template, rendered as transformers renders it: block tags
-//! swallow their line (`trim_blocks`, `lstrip_blocks`), `raise_exception` and `tojson` are there,
-//! `tools` and `documents` are none. Using an unknown variable is an error except in a test
-//! (`{% if tools_in_user_message %}`), and a template cannot run for ever (fuel).
+//! Chats as text, by the model's own Jinja template, rendered as transformers' `apply_chat_template`
+//! renders it.
+//!
+//! 1. [`Turns::new`] makes of messages and tool definitions the dictionaries that transformers
+//!    passes: `tool_calls` as `{id, type, function: {name, arguments}}` with the arguments parsed
+//!    where they are a JSON object (else the text itself), `tools` in OpenAI's form, or none.
+//! 2. [`Template::render`] runs the template: block tags swallow their line (`trim_blocks`,
+//!    `lstrip_blocks`), `raise_exception` and `tojson` are there, `documents` is none. Using an unknown
+//!    variable is an error except in a test (`{% if tools_in_user_message %}`), and a template cannot
+//!    run for ever (fuel).
+//!
+//! One thing differs: there is no `strftime_now`, so that the same chat is the same text on every
+//! day. Templates that test for it (Llama 3) then write the date that they have for this case.
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Value, from_args};
+use minijinja::value::{Kwargs, Serde, Value, from_args};
 use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior, context};
 
-use forwhy_core::chat::Message;
+use forwhy_core::chat::{Message, Role};
+use forwhy_core::tool::{ToolCall, ToolDefinition};
+use serde_json::{Value as Json, json};
+
+use crate::python_json::to_python_json;
 
 /// Instructions a template may execute in one rendering: far above any real template and chat.
 const FUEL: u64 = 10_000_000;
@@ -27,6 +40,84 @@ pub struct RenderError {
     what: &'static str,
     #[source]
     source: Error,
+}
+
+/// A chat as a template sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Turns {
+    /// One object a message.
+    messages: Vec<Json>,
+    /// One object a tool that may be called.
+    tools: Vec<Json>,
+}
+
+impl Turns {
+    /// A chat in which `tools` may be called.
+    pub fn new(messages: &[Message], tools: &[ToolDefinition]) -> Self {
+        let messages = messages.iter().map(turn).collect();
+        Turns { messages, tools: tools.iter().map(definition).collect() }
+    }
+
+    /// The first `turns` messages, with all tools.
+    pub fn first(&self, turns: usize) -> Self {
+        Turns { messages: self.messages[..turns].to_vec(), tools: self.tools.clone() }
+    }
+
+    /// Which messages are the assistant's.
+    pub fn assistant(&self) -> impl Iterator<Item = usize> {
+        let turns = self.messages.iter().enumerate();
+        turns.filter(|(_, m)| m["role"] == Role::Assistant.as_str()).map(|(index, _)| index)
+    }
+
+    /// Every text in it, names and keys included, changed by `change`.
+    pub fn map_texts(&self, change: &dyn Fn(&str) -> String) -> Self {
+        let all = |values: &[Json]| values.iter().map(|v| map_texts(v, change)).collect();
+        Turns { messages: all(&self.messages), tools: all(&self.tools) }
+    }
+
+    /// Whether `c` occurs in any text of it.
+    pub fn contains(&self, c: char) -> bool {
+        let all = self.messages.iter().chain(&self.tools);
+        // JSON text escapes control characters, quotes and backslashes only.
+        all.into_iter().any(|value| value.to_string().contains(c))
+    }
+}
+
+fn map_texts(value: &Json, change: &dyn Fn(&str) -> String) -> Json {
+    match value {
+        Json::String(text) => Json::String(change(text)),
+        Json::Array(items) => items.iter().map(|v| map_texts(v, change)).collect(),
+        Json::Object(map) => {
+            let pairs = map.iter().map(|(k, v)| (change(k), map_texts(v, change)));
+            Json::Object(pairs.collect())
+        }
+        plain => plain.clone(),
+    }
+}
+
+fn turn(message: &Message) -> Json {
+    let mut turn = json!({"role": message.role.as_str(), "content": message.content});
+    // Templates ask whether a key is there (`'tool_calls' in message`), so an empty one is not.
+    if !message.tool_calls.is_empty() {
+        turn["tool_calls"] = message.tool_calls.iter().map(call).collect();
+    }
+    if let Some(id) = &message.tool_call_id {
+        turn["tool_call_id"] = json!(id);
+    }
+    turn
+}
+
+fn call(call: &ToolCall) -> Json {
+    let parsed = serde_json::from_str(&call.arguments).ok().filter(Json::is_object);
+    let arguments = parsed.unwrap_or_else(|| Json::from(call.arguments.as_str()));
+    let function = json!({"name": call.name, "arguments": arguments});
+    json!({"id": call.id, "type": "function", "function": function})
+}
+
+fn definition(tool: &ToolDefinition) -> Json {
+    let ToolDefinition { name, description, parameters } = tool;
+    let function = json!({"name": name, "description": description, "parameters": parameters});
+    json!({"type": "function", "function": function})
 }
 
 impl Template {
@@ -51,20 +142,16 @@ impl Template {
     }
 
     /// The chat as text, with the opening of an assistant turn at its end if asked for.
-    pub fn render(
-        &self,
-        messages: &[Message],
-        add_generation_prompt: bool,
-    ) -> Result<String, RenderError> {
+    pub fn render(&self, chat: &Turns, add_generation_prompt: bool) -> Result<String, RenderError> {
         let fail = |source| RenderError { what: "refuses this chat", source };
-        let turns: Vec<Value> = messages
-            .iter()
-            .map(|m| context! { role => m.role.as_str(), content => m.content.as_str() })
-            .collect();
+        let tools = match chat.tools.is_empty() {
+            true => Value::from(()),
+            false => Value::from(Serde(&chat.tools)),
+        };
         let variables = context! {
-            messages => turns,
+            messages => Value::from(Serde(&chat.messages)),
             add_generation_prompt,
-            tools => Value::from(()),
+            tools,
             documents => Value::from(()),
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
@@ -77,42 +164,14 @@ fn raise_exception(message: String) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message))
 }
 
-/// JSON as transformers writes it: Python's separators, no HTML escapes, non-ASCII kept.
+/// The filter `tojson` as transformers has it.
 fn to_json(value: &Value, options: Kwargs) -> Result<Value, Error> {
     let indent: Option<usize> = options.get("indent")?;
+    let ascii: Option<bool> = options.get("ensure_ascii")?;
     options.assert_all_used()?;
     let fail = |e: serde_json::Error| Error::new(ErrorKind::BadSerialization, e.to_string());
     let value = serde_json::to_value(value).map_err(fail)?;
-    let mut text = String::new();
-    write_json(&value, indent, 0, &mut text);
-    Ok(Value::from_safe_string(text))
-}
-
-fn write_json(value: &serde_json::Value, indent: Option<usize>, depth: usize, out: &mut String) {
-    use serde_json::Value as Json;
-    let (open, close, items): (_, _, Vec<(Option<&String>, &Json)>) = match value {
-        Json::Array(items) => ('[', ']', items.iter().map(|v| (None, v)).collect()),
-        Json::Object(map) => ('{', '}', map.iter().map(|(k, v)| (Some(k), v)).collect()),
-        plain => return out.push_str(&plain.to_string()),
-    };
-    let line = |depth: usize| indent.map(|n| format!("\n{}", " ".repeat(n * depth)));
-    out.push(open);
-    for (i, (key, item)) in items.iter().enumerate() {
-        match line(depth + 1) {
-            Some(new_line) => out.push_str(&(if i > 0 { "," } else { "" }.to_string() + &new_line)),
-            None if i > 0 => out.push_str(", "),
-            None => {}
-        }
-        if let Some(key) = key {
-            out.push_str(&Json::from(key.as_str()).to_string());
-            out.push_str(": ");
-        }
-        write_json(item, indent, depth + 1, out);
-    }
-    if let Some(new_line) = line(depth).filter(|_| !items.is_empty()) {
-        out.push_str(&new_line);
-    }
-    out.push(close);
+    Ok(Value::from_safe_string(to_python_json(&value, indent, ascii.unwrap_or(false))))
 }
 
 /// The methods of Python's `str` and `dict` that chat templates call.
@@ -126,6 +185,11 @@ fn python_method(
     let Some(text) = value.as_str() else {
         return match method {
             "items" => state.apply_filter("items", std::slice::from_ref(value)),
+            "keys" => value.try_iter().map(Iterator::collect),
+            "values" => {
+                let keys = value.try_iter()?;
+                keys.map(|key| value.get_item(&key)).collect()
+            }
             "get" => {
                 let (key, default): (Value, Option<Value>) = from_args(args)?;
                 let found = value.get_item(&key)?;
@@ -138,6 +202,7 @@ fn python_method(
     let plain = match method {
         "upper" => text.to_uppercase(),
         "lower" => text.to_lowercase(),
+        "title" | "capitalize" => return state.apply_filter(method, std::slice::from_ref(value)),
         "strip" | "lstrip" | "rstrip" => strip(text, method, args)?,
         "replace" => {
             let (from, to): (&str, &str) = from_args(args)?;
@@ -165,73 +230,5 @@ fn strip(text: &str, method: &str, args: &[Value]) -> Result<String, Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn render(template: &str) -> Result<String, RenderError> {
-        let chat = [Message::user("  a<b \"c\" ü "), Message::assistant("d")];
-        Template::new(template, "<s>", "</s>").unwrap().render(&chat, true)
-    }
-
-    /// The cases of `scripts/templates.py`.
-    fn fixture() -> serde_json::Value {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/templates.json");
-        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-    }
-
-    fn messages(case: &serde_json::Value) -> Vec<Message> {
-        serde_json::from_value(case["messages"].clone()).unwrap()
-    }
-
-    #[test]
-    fn templates_give_the_text_of_transformers() {
-        for case in fixture()["cases"].as_array().unwrap() {
-            let source = case["template"].as_str().unwrap();
-            let template = Template::new(source, "<s>", "</s>").unwrap();
-            for render in case["renders"].as_array().unwrap() {
-                let prompt = render["prompt"].as_bool().unwrap();
-                let got = template.render(&messages(render), prompt);
-                let want = render["text"].as_str().unwrap();
-                assert_eq!(got.unwrap(), want, "{} of {}", case["name"], render["messages"]);
-            }
-        }
-    }
-
-    #[test]
-    fn what_transformers_refuses_is_refused() {
-        let fixture = fixture();
-        let refused = &fixture["refused"];
-        let mut cases = fixture["cases"].as_array().unwrap().iter();
-        let strict = cases.find(|case| case["name"] == refused["template"]).unwrap();
-        let template = Template::new(strict["template"].as_str().unwrap(), "<s>", "</s>").unwrap();
-        let error = template.render(&messages(refused), false).unwrap_err().to_string();
-        assert!(error.contains(refused["error"].as_str().unwrap()), "{error}");
-    }
-
-    #[test]
-    fn python_methods_and_slices_work() {
-        let template = "{{ messages[0].content.strip() }}|{{ messages[1:][0]['content'].upper() }}|\
-            {{ 'a,b'.split(',')[-1] }}|{{ messages[0].get('name', 'no') }}|{{ 'x'.replace('x', 'y') }}";
-        assert_eq!(render(template).unwrap(), "a<b \"c\" ü|D|b|no|y");
-    }
-
-    #[test]
-    fn a_template_may_refuse_and_says_why() {
-        let error = render("{{ raise_exception('roles must alternate') }}").unwrap_err();
-        assert!(error.to_string().contains("roles must alternate"), "{error}");
-    }
-
-    #[test]
-    fn unknown_variables_are_errors_but_may_be_tested() {
-        assert_eq!(render("{% if nowhere %}x{% endif %}{% if tools %}y{% endif %}").unwrap(), "");
-        assert!(render("{{ nowhere }}").is_err());
-        assert!(render("{{ messages[0].nowhere }}").is_err());
-    }
-
-    #[test]
-    fn a_template_that_never_ends_runs_out_of_fuel() {
-        let endless =
-            "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}";
-        assert!(render(endless).unwrap_err().to_string().contains("fuel"));
-    }
-}
+#[path = "render_tests.rs"]
+mod tests;

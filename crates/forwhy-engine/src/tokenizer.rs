@@ -14,11 +14,12 @@
 
 use std::collections::BTreeMap;
 
-use forwhy_core::chat::{Message, Role};
+use forwhy_core::chat::Message;
+use forwhy_core::tool::ToolDefinition;
 use serde_json::{Value, json};
 use tokenizers::Tokenizer;
 
-use crate::render::{RenderError, Template};
+use crate::render::{RenderError, Template, Turns};
 
 /// A tokenizer with the chat template of its model.
 pub struct ChatTokenizer {
@@ -224,35 +225,45 @@ impl ChatTokenizer {
         self.control.by_id.get(&id).map(String::as_str)
     }
 
-    /// A chat as the template's text, exactly as transformers renders it.
+    /// A chat in which `tools` may be called, as the template's text, exactly as transformers renders
+    /// it.
     pub fn chat_text(
         &self,
         messages: &[Message],
+        tools: &[ToolDefinition],
         add_generation_prompt: bool,
     ) -> Result<String, TokenizerError> {
-        Ok(self.template.render(messages, add_generation_prompt)?)
+        Ok(self.template.render(&Turns::new(messages, tools), add_generation_prompt)?)
     }
 
-    /// A chat as ids, with the opening of an assistant turn at its end if asked for.
+    /// A chat in which `tools` may be called, as ids, with the opening of an assistant turn at its end
+    /// if asked for.
+    ///
+    /// Some templates write a turn differently once others follow (Qwen3 takes out its thinking). In
+    /// a prompt such a turn is read as the template has it and is no target; a chat without the
+    /// opening at its end is refused, because nobody can say what would be trained.
     pub fn chat(
         &self,
         messages: &[Message],
+        tools: &[ToolDefinition],
         add_generation_prompt: bool,
     ) -> Result<Rendered, TokenizerError> {
-        let mark = unused_char(messages, self.template.source());
-        let marked = self.control.mark(messages, mark);
+        let turns = Turns::new(messages, tools);
+        let mark = unused_char(&turns, self.template.source());
+        let marked = turns.map_texts(&|text| self.control.mark(text, mark));
         let text = self.template.render(&marked, add_generation_prompt)?;
         let mut rendered = Rendered { ids: Vec::new(), trained: Vec::new() };
         let (mut from, mut turn) = (0, None);
-        for (index, _) in messages.iter().enumerate().filter(|(_, m)| m.role == Role::Assistant) {
-            let prompt = self.template.render(&marked[..index], true)?;
-            let with_turn = self.template.render(&marked[..=index], false)?;
+        for index in marked.assistant() {
+            let prompt = self.template.render(&marked.first(index), true)?;
+            let with_turn = self.template.render(&marked.first(index + 1), false)?;
             let stable = with_turn.starts_with(&prompt) && text.starts_with(&with_turn);
-            if !stable || prompt.len() < from {
+            if stable && prompt.len() >= from {
+                self.push_piece(&text[from..prompt.len()], mark, turn, &mut rendered)?;
+                (from, turn) = (prompt.len(), Some(index + 1));
+            } else if !add_generation_prompt {
                 return Err(TokenizerError::NotPrefix { turn: index + 1 });
             }
-            self.push_piece(&text[from..prompt.len()], mark, turn, &mut rendered)?;
-            (from, turn) = (prompt.len(), Some(index + 1));
         }
         self.push_piece(&text[from..], mark, turn, &mut rendered)?;
         Ok(rendered)
@@ -294,8 +305,8 @@ impl ChatTokenizer {
 
 /// A character that occurs neither in the chat nor in the template; a Unicode non-character, unless
 /// somebody uses all of them.
-fn unused_char(messages: &[Message], template: &str) -> char {
-    let used = |c: char| template.contains(c) || messages.iter().any(|m| m.content.contains(c));
+fn unused_char(turns: &Turns, template: &str) -> char {
+    let used = |c: char| template.contains(c) || turns.contains(c);
     let candidates = ('\u{fdd0}'..='\u{fdef}').chain('\u{e000}'..=char::MAX);
     // The range is larger than any chat that fits into a model.
     candidates.into_iter().find(|c| !used(*c)).unwrap_or('\u{fdd0}')
@@ -359,21 +370,16 @@ impl Control {
         parts.into_iter().filter(|p| !matches!(p, Part::Plain("")))
     }
 
-    /// Breaks every control token's text inside the contents with `mark`, behind its first
-    /// character.
-    fn mark(&self, messages: &[Message], mark: char) -> Vec<Message> {
-        let marked = messages.iter().map(|m| {
-            let (mut content, mut rest) = (String::new(), m.content.as_str());
-            while let Some((at, token, _)) = self.first(rest) {
-                let border = at + token.chars().next().map_or(0, char::len_utf8);
-                content.push_str(&rest[..border]);
-                content.push(mark);
-                rest = &rest[border..];
-            }
-            content.push_str(rest);
-            Message::new(m.role, content)
-        });
-        marked.collect()
+    /// Breaks every control token's text in a content with `mark`, behind its first character.
+    fn mark(&self, text: &str, mark: char) -> String {
+        let (mut content, mut rest) = (String::new(), text);
+        while let Some((at, token, _)) = self.first(rest) {
+            let border = at + token.chars().next().map_or(0, char::len_utf8);
+            content.push_str(&rest[..border]);
+            content.push(mark);
+            rest = &rest[border..];
+        }
+        content + rest
     }
 }
 

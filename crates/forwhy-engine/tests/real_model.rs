@@ -69,9 +69,9 @@ fn chats_get_the_text_and_ids_of_transformers() {
     for case in expected()["chats"].as_array().unwrap() {
         let messages: Vec<Message> = serde_json::from_value(case["messages"].clone()).unwrap();
         let prompt = messages.last().unwrap().role != Role::Assistant;
-        let text = model.tokenizer.chat_text(&messages, prompt).unwrap();
+        let text = model.tokenizer.chat_text(&messages, &[], prompt).unwrap();
         assert_eq!(text, case["text"].as_str().unwrap());
-        let chat = model.tokenizer.chat(&messages, prompt).unwrap();
+        let chat = model.tokenizer.chat(&messages, &[], prompt).unwrap();
         assert_eq!(chat.ids, ids(&case["ids"]), "{text:?}");
     }
 }
@@ -197,6 +197,6 @@ fn the_export_is_the_same_model() {
     again.source.read(name, &mut q).unwrap();
     assert!(q == llama.weights()[tensor.range()]);
     let chat = [Message::user("What is 12 + 30?"), Message::assistant("42")];
-    let rendered = |files: &ModelFiles| files.tokenizer.chat(&chat, false).unwrap();
+    let rendered = |files: &ModelFiles| files.tokenizer.chat(&chat, &[], false).unwrap();
     assert_eq!(rendered(&again), rendered(&files));
 }

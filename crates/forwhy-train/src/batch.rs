@@ -146,7 +146,7 @@ fn split(
     if let Some(text) = &row.text {
         return Ok((tokenizer.document(text), None));
     }
-    let mut whole = tokenizer.chat(&row.messages, false)?;
+    let mut whole = tokenizer.chat(&row.messages, &[], false)?;
     // What a template writes behind the last end-of-turn token is never produced nor read.
     let end = whole.trained.iter().rposition(|t| *t).map_or(whole.ids.len(), |i| i + 1);
     whole.ids.truncate(end);
