@@ -8,6 +8,7 @@
 //!
 //! The types that a *server* of the OpenAI dialect reads and writes stand in [`openai`].
 
+pub mod batch;
 pub mod json;
 pub mod openai;
 
