@@ -62,16 +62,17 @@ impl CallFormat {
         Watch { stop, hold: vec![hold.into()], hold_object }
     }
 
-    /// Takes a reply apart. Calls without an id of their own are named after `reply`, a text that
-    /// names the reply, so that the same reply has the same ids again.
-    pub fn read(self, text: &str, reply: &str) -> Spoken {
+    /// Takes the reply to `prompt` apart. Calls without an id of their own get one that is always the
+    /// same for this reply to this prompt: some templates show ids to the model, and a chat that is
+    /// repeated should stay the same chat.
+    pub fn read(self, text: &str, prompt: &[u32]) -> Spoken {
         let mut spoken = match self {
             CallFormat::Hermes => hermes(text),
             CallFormat::Llama3 => llama3(text),
             CallFormat::Mistral => mistral(text),
         };
         for (index, call) in spoken.calls.iter_mut().enumerate().filter(|(_, c)| c.id.is_empty()) {
-            call.id = call_id(reply, index);
+            call.id = call_id(prompt, text, index);
         }
         if spoken.broken.is_some() {
             spoken.text = text.into();
@@ -81,8 +82,9 @@ impl CallFormat {
 }
 
 /// Nine letters and digits, as Mistral's template demands.
-fn call_id(reply: &str, index: usize) -> String {
-    let mut draws = seed::stream(&["tool call", reply, &index.to_string()]);
+fn call_id(prompt: &[u32], text: &str, index: usize) -> String {
+    let prompt: Vec<String> = prompt.iter().map(u32::to_string).collect();
+    let mut draws = seed::stream(&["tool call", &prompt.join(" "), text, &index.to_string()]);
     let letters = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
     (0..9).map(|_| char::from(letters[draws.below(letters.len())])).collect()
 }
@@ -219,24 +221,24 @@ mod tests {
         let spoken = Hermes.read(
             "I look.\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\":  1.50}}\n</tool_call>\n\
              <tool_call>{\"name\": \"g\", \"arguments\": \"{}\"}",
-            "r",
+            &[1],
         );
         assert_eq!(calls(&spoken), [("f", "{\"a\":  1.50}"), ("g", "{}")]);
         assert_eq!((spoken.text.as_str(), spoken.broken), ("I look.", None));
         let spoken = Llama3.read(
             "{\"name\": \"f\", \"parameters\": {\"a\": 1}}; {\"name\": \"g\", \"parameters\": {}}",
-            "r",
+            &[1],
         );
         assert_eq!(calls(&spoken), [("f", "{\"a\": 1}"), ("g", "{}")]);
         assert_eq!(spoken.text, "");
         let list =
             "[TOOL_CALLS] [{\"name\": \"f\", \"arguments\": {\"a\": 1}, \"id\": \"123456789\"}]";
-        let spoken = Mistral.read(list, "r");
+        let spoken = Mistral.read(list, &[1]);
         assert_eq!(
             (calls(&spoken), spoken.calls[0].id.as_str()),
             (vec![("f", "{\"a\": 1}")], "123456789")
         );
-        let spoken = Mistral.read("[TOOL_CALLS]f[ARGS]{\"a\": 1}[TOOL_CALLS]g[ARGS]{}", "r");
+        let spoken = Mistral.read("[TOOL_CALLS]f[ARGS]{\"a\": 1}[TOOL_CALLS]g[ARGS]{}", &[1]);
         assert_eq!(calls(&spoken), [("f", "{\"a\": 1}"), ("g", "{}")]);
     }
 
@@ -252,7 +254,7 @@ mod tests {
             (Mistral, "[TOOL_CALLS]f[ARGS]{\"a\""),
             (Mistral, "[TOOL_CALLS]f"),
         ] {
-            let spoken = format.read(text, "r");
+            let spoken = format.read(text, &[1]);
             assert!(spoken.broken.is_some(), "{text}");
             assert_eq!(spoken.text, text);
         }
@@ -266,7 +268,7 @@ mod tests {
             (Llama3, "a {\"name\": 1}"),
             (Mistral, "[TOOL] x"),
         ] {
-            let spoken = format.read(text, "r");
+            let spoken = format.read(text, &[1]);
             assert_eq!(spoken, Spoken { text: text.into(), ..Spoken::default() });
         }
     }
@@ -274,13 +276,13 @@ mod tests {
     #[test]
     fn ids_are_those_of_the_reply_and_never_twice_in_it() {
         let two = "<tool_call>{\"name\": \"f\"}</tool_call>".repeat(2);
-        let ids = |reply: &str| {
-            let calls = Hermes.read(&two, reply).calls;
+        let ids = |prompt: u32| {
+            let calls = Hermes.read(&two, &[prompt]).calls;
             calls.into_iter().map(|c| c.id).collect::<Vec<_>>()
         };
-        assert_eq!(ids("a"), ids("a"));
-        assert_ne!(ids("a"), ids("b"));
-        assert_ne!(ids("a")[0], ids("a")[1]);
-        assert!(ids("a")[0].len() == 9 && ids("a")[0].bytes().all(|b| b.is_ascii_alphanumeric()));
+        assert_eq!(ids(1), ids(1));
+        assert_ne!(ids(1), ids(2));
+        assert_ne!(ids(1)[0], ids(1)[1]);
+        assert!(ids(1)[0].len() == 9 && ids(1)[0].bytes().all(|b| b.is_ascii_alphanumeric()));
     }
 }

@@ -20,7 +20,7 @@ fn model() -> LocalModel {
 /// Tensors of some training steps, which leave the model trained.
 fn trained(model: &LocalModel, name: &str, scope: Scope) -> Adapter {
     let chat = [Message::user("Hi"), Message::assistant(name)];
-    let rendered = model.tokenizer().chat(&chat, false).unwrap();
+    let rendered = model.tokenizer().chat(&chat, &[], false).unwrap();
     let mut pack = Pack::new();
     pack.push_sequence(&rendered.ids, &rendered.trained);
     let lent = model.with_llama(|llama| {
@@ -47,7 +47,7 @@ fn host() -> Host {
 }
 
 fn order(host: &Host, seed: u64, max_tokens: usize) -> Order {
-    let ids = host.model().tokenizer().chat(&[Message::user("Hi")], true).unwrap().ids;
+    let ids = host.model().tokenizer().chat(&[Message::user("Hi")], &[], true).unwrap().ids;
     let sampling = Sampling { seed, max_tokens, ..Sampling::default() };
     Order { prompt: ids.into(), sampling, alternatives: 0, steer: None }
 }
