@@ -3,12 +3,13 @@
 //!
 //! A block sees all its keys at once (block x keys scores, in cache), so no online softmax is needed,
 //! and nothing of size t x t is stored: the backward pass rebuilds the scores from the log-sum-exp of
-//! each row. A unit of parallel work is a tree of segments and a key/value head, whose query heads add
-//! to the same dk and dv; so sums do not depend on the number of threads.
+//! each row. A unit of parallel work is, forward, a segment and a key/value head; backward, a whole tree
+//! of segments, which add to the same dk and dv: so sums do not depend on the number of threads.
 #![allow(unsafe_code, reason = "units write to interleaved columns of shared matrices")]
 
 use rayon::prelude::*;
 
+use crate::buffer::Shared;
 use crate::linear::{Mat, MatMut, Split, multiply};
 use crate::pack::{Rows, Span};
 use crate::shape::Shape;
@@ -25,35 +26,19 @@ pub(crate) struct Attention {
     d: usize,
 }
 
-/// A matrix that several threads write at disjoint places.
-struct Shared {
-    ptr: *mut f32,
-    len: usize,
-}
-// SAFETY: only raw pointers leave it; the units below write at disjoint places.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    fn new(data: &mut [f32]) -> Self {
-        Shared { ptr: data.as_mut_ptr(), len: data.len() }
-    }
-
-    /// # Safety
-    /// `rows` rows of `cols` elements, `step` apart, belong to the caller's unit alone.
-    unsafe fn mat(&self, at: usize, rows: usize, cols: usize, step: usize) -> MatMut<'_> {
-        assert!(at + (rows - 1) * step + cols <= self.len, "matrix view out of bounds");
-        // SAFETY: in bounds by the check above; exclusive by the caller's promise.
-        unsafe { MatMut::at(self.ptr.add(at), rows, cols, step) }
-    }
-
-    /// # Safety
-    /// The elements belong to the caller's unit alone.
-    #[expect(clippy::mut_from_ref, reason = "disjoint parts of one matrix, as the caller promises")]
-    unsafe fn slice(&self, at: usize, len: usize) -> &mut [f32] {
-        assert!(at + len <= self.len, "slice out of bounds");
-        // SAFETY: in bounds by the check above; exclusive by the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(self.ptr.add(at), len) }
-    }
+/// `rows` rows of `cols` elements, `step` apart.
+///
+/// # Safety
+/// They belong to the caller's unit alone.
+unsafe fn view<'a>(
+    shared: &'a Shared,
+    at: usize,
+    rows: usize,
+    cols: usize,
+    step: usize,
+) -> MatMut<'a> {
+    // SAFETY: exclusive by the caller's promise; the check of the bounds is in `at`.
+    unsafe { MatMut::at(shared.at(at, (rows - 1) * step + cols), rows, cols, step) }
 }
 
 /// A block of query rows of one head: where it lies and what it sees.
@@ -94,10 +79,10 @@ impl Attention {
         (BLOCK_SCORES / keys.max(1)).next_power_of_two().clamp(16, 128)
     }
 
-    /// Calls `work` with every block of a tree, for the query heads of key/value head `group`.
-    fn each_block(self, rows: &Rows, tree: usize, group: usize, mut work: impl FnMut(Block)) {
+    /// Calls `work` with every block of segments, for the query heads of key/value head `group`.
+    fn each_block(self, rows: &Rows, spans: &[usize], group: usize, mut work: impl FnMut(Block)) {
         let share = self.heads / self.kv_heads;
-        for span in rows.trees[tree].iter().map(|s| &rows.spans[*s]) {
+        for span in spans.iter().map(|s| &rows.spans[*s]) {
             let most = Self::block_rows(span.context_len + span.rows.len());
             for row in span.rows.clone().step_by(most) {
                 let n = most.min(span.rows.end - row);
@@ -116,11 +101,12 @@ impl Attention {
         }
     }
 
-    fn units(self, rows: &Rows) -> impl ParallelIterator<Item = (usize, usize)> {
+    /// Each of `parts` with each key/value head.
+    fn units(self, parts: usize) -> impl ParallelIterator<Item = (usize, usize)> {
         let kv_heads = self.kv_heads;
-        (0..rows.trees.len() * kv_heads)
+        (0..parts * kv_heads)
             .into_par_iter()
-            .with_max_len(1)
+            .with_max_len((parts * kv_heads).div_ceil(16 * rayon::current_num_threads()))
             .map(move |unit| (unit / kv_heads, unit % kv_heads))
     }
 
@@ -135,10 +121,10 @@ impl Attention {
     /// qkv[r, (n+2k)d]: rows `[q heads | k heads | v heads]`, turned. out[r, nd]. lse[r, n].
     pub(crate) fn forward(self, rows: &Rows, qkv: &[f32], out: &mut [f32], lse: &mut [f32]) {
         let (out, lse) = (Shared::new(out), Shared::new(lse));
-        self.units(rows).for_each_init(
+        self.units(rows.spans.len()).for_each_init(
             || Self::scratch(rows),
-            |scores, (tree, group)| {
-                self.each_block(rows, tree, group, |block| {
+            |scores, (span, group)| {
+                self.each_block(rows, &[span], group, |block| {
                     self.forward_block(&block, group, qkv, scores, (&out, &lse));
                 });
             },
@@ -162,8 +148,8 @@ impl Attention {
         for (i, (row, len)) in block.keys.iter().enumerate() {
             let p = Mat::new(&scores[column..], n, *len, width);
             let at = block.row * self.out_width() + block.head;
-            // SAFETY: these rows and columns of the output belong to this unit's tree and heads.
-            let dst = unsafe { out.mat(at, n, d, self.out_width()) };
+            // SAFETY: these rows and columns of the output belong to this unit's segment and heads.
+            let dst = unsafe { view(out, at, n, d, self.out_width()) };
             multiply(dst, i > 0, 1.0, p, self.kv(qkv, *row, *len, self.v_at(group)), Split::No);
             column += len;
         }
@@ -182,10 +168,10 @@ impl Attention {
     pub(crate) fn backward(self, rows: &Rows, kept: Kept, dout: &[f32], dqkv: &mut [f32]) {
         dqkv.fill(0.0);
         let dqkv = Shared::new(dqkv);
-        self.units(rows).for_each_init(
+        self.units(rows.trees.len()).for_each_init(
             || (Self::scratch(rows), Self::scratch(rows)),
             |scratch, (tree, group)| {
-                self.each_block(rows, tree, group, |block| {
+                self.each_block(rows, &rows.trees[tree], group, |block| {
                     self.backward_block(&block, group, kept, dout, scratch, &dqkv);
                 });
             },
@@ -222,7 +208,7 @@ impl Attention {
             // SAFETY: the three places lie in rows of this unit's tree: q columns of one of its
             // query heads, k and v columns of its key/value head. They are taken one at a time.
             let at = |row: usize, column: usize, rows: usize| unsafe {
-                dqkv.mat(row * step + column, rows, d, step)
+                view(dqkv, row * step + column, rows, d, step)
             };
             let k = self.kv(kept.qkv, *row, *len, self.k_at(group));
             multiply(at(block.row, block.head, n), i > 0, 1.0, ds, k, Split::No);

@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "alignment and huge pages need the allocator's raw interface")]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
 const HUGE_PAGE: usize = 1 << 21;
@@ -80,6 +81,37 @@ impl DerefMut for Buf {
     fn deref_mut(&mut self) -> &mut [f32] {
         // SAFETY: as above, and `&mut self` is exclusive.
         unsafe { std::slice::from_raw_parts_mut(self.ptr, self.len) }
+    }
+}
+
+/// A slice that several threads write at disjoint places.
+pub(crate) struct Shared<'a> {
+    ptr: *mut f32,
+    len: usize,
+    life: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: its users promise that the places at which they write are disjoint.
+unsafe impl Sync for Shared<'_> {}
+
+impl<'a> Shared<'a> {
+    pub(crate) fn new(data: &'a mut [f32]) -> Self {
+        Shared { ptr: data.as_mut_ptr(), len: data.len(), life: PhantomData }
+    }
+
+    /// Where element `at` stands; `len` elements from there on exist.
+    pub(crate) fn at(&self, at: usize, len: usize) -> *mut f32 {
+        assert!(at <= self.len && len <= self.len - at, "a view out of bounds");
+        // SAFETY: within the slice by the check above.
+        unsafe { self.ptr.add(at) }
+    }
+
+    /// # Safety
+    /// The elements belong to the caller's unit of work alone.
+    #[expect(clippy::mut_from_ref, reason = "disjoint parts of one slice, as the caller promises")]
+    pub(crate) unsafe fn slice(&self, at: usize, len: usize) -> &mut [f32] {
+        // SAFETY: in bounds by the check in `at`; exclusive by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.at(at, len), len) }
     }
 }
 

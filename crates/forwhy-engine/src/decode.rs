@@ -1,33 +1,18 @@
 //! One token for each of several sequences, over their caches of keys and values.
 //!
-//! A cache row of a block is `[k heads | v heads]`, as it stands in a row of q, k, v. A sequence reads
-//! the rows of its prompt, which sequences with the same prompt share, then its own.
+//! A sequence reads the cached rows of its prompt, which sequences with the same prompt share, then
+//! its own: [`attend`]. Its logits have the same bits whichever sequences are decoded beside it.
 
-use rayon::prelude::*;
+mod attend;
+mod cache;
 
+use self::attend::attend;
+pub(crate) use self::cache::Cache;
 use crate::llama::Llama;
 use crate::llama::forward::add_bias;
 use crate::ops::rope::Turn;
 use crate::ops::{norm, rope, swiglu};
 use crate::profile::{Part, span};
-use crate::shape::Shape;
-use crate::simd::{dot, exp_sum, fma, max, multiversion};
-
-/// Cached rows, by block: `[t, 2kd]` each.
-pub(crate) struct Cache(Vec<Vec<f32>>);
-
-impl Cache {
-    pub(crate) fn new(shape: &Shape) -> Self {
-        Cache(vec![Vec::new(); shape.layers])
-    }
-
-    /// Adds the keys and values of rows of q, k, v of block `block`.
-    pub(crate) fn push(&mut self, shape: &Shape, block: usize, qkv: &[f32]) {
-        for row in qkv.chunks_exact(shape.qkv_width()) {
-            self.0[block].extend_from_slice(&row[shape.attention_width()..]);
-        }
-    }
-}
 
 /// A sequence in the middle of being written.
 pub(crate) struct Cursor<'a> {
@@ -73,86 +58,4 @@ pub(crate) fn step(model: &mut Llama, cursors: &mut [Cursor]) -> Vec<f32> {
     let mut logits = vec![0f32; b * shape.vocab];
     span(Part::Head, || plan.head.fwd_few(w, &normed, &mut logits, false));
     logits
-}
-
-/// Puts k and v of the new rows into the caches, then att[b,nd] from qkv[b, (n+2k)d].
-fn attend(shape: &Shape, block: usize, cursors: &mut [Cursor], qkv: &[f32], att: &mut [f32]) {
-    let rows = att.par_chunks_mut(shape.attention_width()).zip(qkv.par_chunks(shape.qkv_width()));
-    rows.zip(cursors.par_iter_mut()).for_each(|((att, qkv), cursor)| {
-        cursor.own.push(shape, block, qkv);
-        let parts = [&cursor.prompt.0[block][..], &cursor.own.0[block][..]];
-        let (d, width) = (shape.head_dim, 2 * shape.kv_heads * shape.head_dim);
-        let group = shape.heads / shape.kv_heads * d;
-        let groups = att.chunks_exact_mut(group).zip(qkv.chunks_exact(group));
-        for (index, (out, q)) in groups.enumerate() {
-            one_group(q, parts, width, (index * d, d), out);
-        }
-    });
-}
-
-multiversion! {
-    /// out = softmax(q k) v for the query heads q[n/k, d] of one key/value head, over the cached rows
-    /// (`width` long) of `parts`; `place` = (where k stands in a row, d); v stands half a row behind k.
-    fn one_group(q: &[f32], parts: [&[f32]; 2], width: usize, place: (usize, usize), out: &mut [f32]) = one_group_body
-}
-
-/// Plain loops: a closure inside an iterator's own functions would miss the wide instructions.
-#[inline(always)]
-fn one_group_body<const FMA: bool>(
-    q: &[f32],
-    parts: [&[f32]; 2],
-    width: usize,
-    (k_at, d): (usize, usize),
-    out: &mut [f32],
-) {
-    let (v_at, scale) = (k_at + width / 2, 1.0 / (d as f32).sqrt());
-    let keys = (parts[0].len() + parts[1].len()) / width;
-    let mut p = vec![0f32; keys * q.len() / d];
-    let mut key = 0;
-    for part in parts {
-        for row in part.chunks_exact(width) {
-            for (head, q) in q.chunks_exact(d).enumerate() {
-                p[head * keys + key] = dot::<FMA>(q, &row[k_at..k_at + d]);
-            }
-            key += 1;
-        }
-    }
-    for p in p.chunks_exact_mut(keys) {
-        let most = max(p) * scale;
-        let sum = exp_sum::<FMA>(p, scale, most);
-        for p in p {
-            *p /= sum;
-        }
-    }
-    for (head, out) in out.chunks_exact_mut(d).enumerate() {
-        let p = &p[head * keys..][..keys];
-        for (at, out) in out.chunks_mut(WIDE).enumerate() {
-            mix::<FMA>(p, parts, width, v_at + at * WIDE, out);
-        }
-    }
-}
-
-/// Outputs summed at a time: they stay in registers.
-const WIDE: usize = 64;
-
-/// out = sum over the rows of p times the row from `at` on; at most [`WIDE`] outputs.
-#[inline(always)]
-fn mix<const FMA: bool>(p: &[f32], parts: [&[f32]; 2], width: usize, at: usize, out: &mut [f32]) {
-    let (mut sums, mut key, n) = ([0f32; WIDE], 0, out.len());
-    for part in parts {
-        for row in part.chunks_exact(width) {
-            let v = &row[at..at + n];
-            if let Ok(v) = <&[f32; WIDE]>::try_from(v) {
-                for lane in 0..WIDE {
-                    sums[lane] = fma::<FMA>(p[key], v[lane], sums[lane]);
-                }
-            } else {
-                for (sum, v) in sums.iter_mut().zip(v) {
-                    *sum = fma::<FMA>(p[key], *v, *sum);
-                }
-            }
-            key += 1;
-        }
-    }
-    out.copy_from_slice(&sums[..n]);
 }

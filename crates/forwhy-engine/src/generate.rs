@@ -5,6 +5,7 @@
 //! 3. Jobs that go on are decoded together ([`crate::decode`]); those that ended drop out.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use forwhy_core::model::{Ended, Sampling};
 use forwhy_core::seed::Stream;
@@ -13,12 +14,13 @@ use rayon::prelude::*;
 use crate::decode::{self, Cache, Cursor};
 use crate::error::EngineError;
 use crate::llama::Llama;
-use crate::pack::{Pack, shared_start};
+use crate::pack::Pack;
 use crate::profile::{Part, span};
 use crate::sample::{Choice, choose};
+use crate::tree::Tree;
 
 /// Rows of prompts computed in one pass.
-const PREFILL_ROWS: usize = 1024;
+const PREFILL_ROWS: usize = 4096;
 
 /// One reply to write.
 #[derive(Clone, Debug)]
@@ -136,31 +138,28 @@ impl Llama {
         let shape = self.shape.clone();
         let (mut caches, mut logits) = (Vec::new(), Vec::new());
         let mut rest = prompts;
-        while let Some((one, _)) = rest.split_first() {
-            let mut total = one.len();
-            let more = rest[1..].iter().take_while(|ids| {
+        while !rest.is_empty() {
+            let mut total = 0;
+            let fits = rest.iter().take_while(|ids| {
                 total += ids.len();
                 total <= PREFILL_ROWS
             });
-            let (now, later) = rest.split_at(1 + more.count());
+            let (now, later) = rest.split_at(fits.count().max(1));
             rest = later;
-            let shared = shared_start(now);
-            let mut pack = Pack::new();
-            let root = (shared > 0).then(|| pack.push_segment(now[0][..shared].to_vec(), None));
-            now.iter().for_each(|ids| {
-                pack.push_segment(ids[shared..].to_vec(), root);
-            });
-            let rows = pack.resolve(&shape)?;
-            let (common, own) = rows.spans.split_at(usize::from(shared > 0));
+            let tree = Tree::new(now);
+            let rows = tree.pack.resolve(&shape)?;
+            let paths: Vec<Vec<Range<usize>>> = (0..now.len())
+                .map(|i| tree.path(i).iter().map(|s| rows.spans[*s].rows.clone()).collect())
+                .collect();
             let from = caches.len();
             caches.extend(now.iter().map(|_| Cache::new(&shape)));
-            let last: Vec<usize> = own.iter().map(|s| s.rows.end - 1).collect();
+            let last: Vec<usize> =
+                paths.iter().filter_map(|path| path.last().map(|rows| rows.end - 1)).collect();
             let width = shape.qkv_width();
             logits.extend(self.prefill(&rows, &last, &mut |block, qkv| {
-                for (cache, span) in caches[from..].iter_mut().zip(own) {
-                    for span in common.iter().chain([span]) {
-                        let rows = span.rows.start * width..span.rows.end * width;
-                        cache.push(&shape, block, &qkv[rows]);
+                for (cache, path) in caches[from..].iter_mut().zip(&paths) {
+                    for rows in path {
+                        cache.push(&shape, block, &qkv[rows.start * width..rows.end * width]);
                     }
                 }
             }));
@@ -257,9 +256,8 @@ mod tests {
         let prompts: Vec<Vec<u32>> =
             [&[7, 8, 9][..], &[11], &[7, 8]].map(|end| [&start[..], end].concat()).into();
         let refs: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-        assert_eq!(shared_start(&refs), start.len());
-        assert_eq!(shared_start(&refs[..1]), 0);
-        assert_eq!(shared_start(&[&start[..5], &start[..6]]), 0);
+        let rows = Tree::new(&refs).pack.rows();
+        assert_eq!(rows, start.len() + 3 + 1, "the start and the two ends that differ, once");
         let sampling = Sampling { max_tokens: 6, seed: 3, ..Sampling::default() };
         let jobs: Vec<Job> =
             refs.iter().map(|prompt| Job { prompt, sampling: &sampling }).collect();

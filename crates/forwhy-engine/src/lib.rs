@@ -33,6 +33,7 @@ pub mod weights;
 
 mod attention;
 mod decode;
+mod few;
 mod linear;
 mod lora;
 mod ops;
@@ -40,6 +41,7 @@ mod python_json;
 mod sample;
 mod simd;
 mod threads;
+mod tree;
 
 #[cfg(test)]
 mod checks;

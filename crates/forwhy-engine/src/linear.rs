@@ -133,11 +133,6 @@ impl Linear {
         multiply(y, add, 1.0, x, self.of(w).t(), Split::Pool);
     }
 
-    /// As `fwd`, for the few rows of a decoding step.
-    pub(crate) fn fwd_few(self, w: &[f32], x: &[f32], y: &mut [f32], add: bool) {
-        self.fwd(w, x, y, add);
-    }
-
     /// dx[r,inp] = dy[r,out] W.
     pub(crate) fn dx(self, w: &[f32], dy: &[f32], dx: &mut [f32]) {
         let rows = dy.len() / self.out;

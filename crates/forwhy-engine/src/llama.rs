@@ -16,6 +16,7 @@ mod tensors;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use forwhy_core::seed::stream;
@@ -139,12 +140,21 @@ impl Llama {
     }
 
     fn pack_logprobs(&mut self, pack: &Pack) -> Result<Vec<f32>, EngineError> {
-        let mut result = Vec::with_capacity(pack.targets().len());
-        let vocab = self.shape.vocab;
-        self.pack_logits(pack, |first, logits| {
-            let targets = pack.targets()[first..].iter();
-            let ids: Vec<u32> = targets.take(logits.len() / vocab).map(|t| t.id).collect();
-            result.extend(loss::log_probability(logits, &ids, vocab));
+        let (mut result, vocab) = (vec![0f32; pack.targets().len()], self.shape.vocab);
+        // several targets may share a row: its logits are computed once
+        let mut by_row: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (i, target) in pack.targets().iter().enumerate() {
+            by_row.entry(target.row).or_default().push(i);
+        }
+        let (rows, targets): (Vec<usize>, Vec<Vec<usize>>) = by_row.into_iter().unzip();
+        let id = |i: &usize| pack.targets()[*i].id;
+        let wanted: Vec<Vec<u32>> = targets.iter().map(|t| t.iter().map(id).collect()).collect();
+        self.pack_logits(pack, &rows, |first, logits| {
+            let chunk = first..first + logits.len() / vocab;
+            let found = loss::log_probabilities(logits, &wanted[chunk.clone()], vocab);
+            for (i, x) in targets[chunk].concat().into_iter().zip(found.concat()) {
+                result[i] = x;
+            }
         })?;
         match result.iter().all(|x: &f32| x.is_finite()) {
             true => Ok(result),
@@ -155,7 +165,8 @@ impl Llama {
     /// log p over the vocabulary at each target of `pack`: rows of v.
     pub fn distributions(&mut self, pack: &Pack) -> Result<Vec<Vec<f32>>, EngineError> {
         let (mut result, vocab) = (Vec::new(), self.shape.vocab);
-        self.pack_logits(pack, |_, logits| {
+        let rows: Vec<usize> = pack.targets().iter().map(|t| t.row).collect();
+        self.pack_logits(pack, &rows, |_, logits| {
             loss::log_softmax(logits, vocab);
             result.extend(logits.chunks_exact(vocab).map(<[f32]>::to_vec));
         })?;
@@ -165,14 +176,14 @@ impl Llama {
     pub(crate) fn pack_logits(
         &mut self,
         pack: &Pack,
+        wanted: &[usize],
         each: impl FnMut(usize, &mut [f32]) + Send,
     ) -> Result<(), EngineError> {
         let rows = pack.resolve(&self.shape)?;
-        let at: Vec<usize> = pack.targets().iter().map(|t| t.row).collect();
         self.in_pool(|model| {
             let none = model.shape.layers;
             model.blocks_forward(&rows, none, Some(pack.hash()), None);
-            model.each_logits(&at, each);
+            model.each_logits(wanted, each);
         });
         Ok(())
     }

@@ -216,20 +216,6 @@ impl Rows {
     }
 }
 
-/// Shorter common beginnings of prompts are not worth a segment of their own.
-const SHARED_AT_LEAST: usize = 8;
-
-/// Tokens that all prompts begin with, leaving at least one to each: computed once for all. 0 if
-/// there are too few to be worth a segment.
-pub(crate) fn shared_start(prompts: &[&[u32]]) -> usize {
-    let Some((first, others)) = prompts.split_first() else { return 0 };
-    let same = |ids: &&[u32]| first.iter().zip(ids.iter()).take_while(|(a, b)| a == b).count();
-    let shared = others.iter().map(same).min().unwrap_or(0);
-    let shortest = prompts.iter().map(|ids| ids.len()).min().unwrap_or(0);
-    let shared = shared.min(shortest.saturating_sub(1));
-    if shared < SHARED_AT_LEAST { 0 } else { shared }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

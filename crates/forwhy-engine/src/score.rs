@@ -1,12 +1,13 @@
-//! Scoring many continuations of many prompts: each prompt is computed once, several prompts share a
-//! pass, and what all prompts of a pass begin with is computed once for them.
+//! Scoring many continuations of many prompts: many share a pass, and what several of them begin
+//! with, prompt or continuation, is computed once.
 
 use crate::error::EngineError;
 use crate::llama::Llama;
-use crate::pack::{Pack, shared_start};
+use crate::pack::Pack;
+use crate::tree::{Tree, common};
 
 /// Rows of one pass, unless one prompt with its continuations has more.
-const PACK_ROWS: usize = 1536;
+const PACK_ROWS: usize = 3072;
 
 /// A prompt and what may follow it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,22 +19,25 @@ pub struct Branches {
 }
 
 impl Branches {
-    /// Adds the prompt from its `shared`-th id on, as a continuation of `start`, and its ends.
-    fn push_to(&self, pack: &mut Pack, start: Option<usize>, shared: usize) {
-        let prompt = pack.push_segment(self.prompt[shared..].to_vec(), start);
-        for (ids, given) in &self.ends {
-            pack.push_continuation(prompt, ids, *given);
-        }
+    /// The prompt with each end; an end's last id needs no row.
+    fn sequences(&self) -> impl Iterator<Item = Vec<u32>> {
+        let sequence = |(ids, _): &(Vec<u32>, usize)| {
+            [&self.prompt, &ids[..ids.len().saturating_sub(1)]].concat()
+        };
+        self.ends.iter().map(sequence)
     }
 
+    /// Rows that it takes alone.
     fn rows(&self) -> usize {
-        self.prompt.len() + self.ends.iter().map(|(ids, _)| ids.len()).sum::<usize>()
+        let sequences: Vec<Vec<u32>> = self.sequences().collect();
+        Tree::new(&sequences.iter().map(Vec::as_slice).collect::<Vec<_>>()).pack.rows()
     }
 
     /// Checks it alone, so that one that cannot be scored does not spoil the others.
     pub(crate) fn check(&self, model: &Llama) -> Result<(), EngineError> {
         let mut pack = Pack::new();
-        self.push_to(&mut pack, None, 0);
+        let prompt = pack.push_segment(self.prompt.clone(), None);
+        self.ends.iter().for_each(|(ids, given)| pack.push_continuation(prompt, ids, *given));
         pack.resolve(model.shape()).map(|_| ())
     }
 }
@@ -46,12 +50,7 @@ impl Llama {
         while !rest.is_empty() {
             let (now, later) = rest.split_at(fitting(rest));
             rest = later;
-            let shared = common_start(now);
-            let mut pack = Pack::new();
-            let start =
-                (shared > 0).then(|| pack.push_segment(now[0].prompt[..shared].to_vec(), None));
-            now.iter().for_each(|b| b.push_to(&mut pack, start, shared));
-            let mut flat = self.logprobs(&[pack])?.concat().into_iter();
+            let mut flat = self.logprobs(&[pack(now)])?.concat().into_iter();
             result.extend(now.iter().map(|b| {
                 let scored = b.ends.iter().map(|(ids, given)| ids.len().saturating_sub(*given));
                 scored.map(|n| flat.by_ref().take(n).collect()).collect()
@@ -61,18 +60,29 @@ impl Llama {
     }
 }
 
-/// Ids that all prompts begin with; 0 if they are too few to be worth a segment.
-fn common_start(all: &[Branches]) -> usize {
-    shared_start(&all.iter().map(|b| b.prompt.as_slice()).collect::<Vec<_>>())
+/// All prompts with their continuations, and a target for each scored id, in order.
+fn pack(all: &[Branches]) -> Pack {
+    let sequences: Vec<Vec<u32>> = all.iter().flat_map(Branches::sequences).collect();
+    let mut tree = Tree::new(&sequences.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let ends = all.iter().flat_map(|b| b.ends.iter().map(|end| (b.prompt.len(), end)));
+    for (sequence, (prompt, (ids, given))) in ends.enumerate() {
+        for (i, id) in ids.iter().enumerate().skip(*given) {
+            tree.push_target(sequence, prompt + i - 1, *id);
+        }
+    }
+    tree.pack
 }
 
-/// How many of the first prompts fit into one pass; at least one.
+/// How many of the first prompts fit into one pass; at least one. What a prompt shares with the one
+/// before it costs nothing; what it shares with others only is not looked for here.
 fn fitting(all: &[Branches]) -> usize {
-    let fits = |n: &usize| {
-        let shared = common_start(&all[..*n]);
-        shared + all[..*n].iter().map(|b| b.rows() - shared).sum::<usize>() <= PACK_ROWS
-    };
-    (2..=all.len()).take_while(fits).last().unwrap_or(1)
+    let mut rows = 0;
+    let fits = all.iter().enumerate().take_while(|(i, branches)| {
+        let before = i.checked_sub(1).map_or(&[][..], |before| &all[before].prompt);
+        rows += branches.rows() - common(before, &branches.prompt);
+        rows <= PACK_ROWS
+    });
+    fits.count().max(1)
 }
 
 #[cfg(test)]
@@ -90,8 +100,10 @@ mod tests {
                 .collect(),
             ends: vec![(vec![n, 2, 3], 1), (vec![9], 0), ((0..40).collect(), 0)],
         };
-        let all: Vec<Branches> = (0..9).map(branches).collect();
-        assert!(common_start(&all) == 90 && fitting(&all) > 2);
+        let all: Vec<Branches> = (0..24).map(branches).collect();
+        assert!(fitting(&all) > 2 && fitting(&all) < all.len());
+        let (one, three) = (all[0].rows(), pack(&all[..3]).rows());
+        assert!(three + 2 * 80 <= 3 * one, "{three} rows for three, {one} for one");
         let together = model.score(&all).unwrap();
         for (one, scores) in all.iter().zip(&together) {
             assert_eq!(scores.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 40]);

@@ -71,6 +71,38 @@ pub(crate) fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
+/// Eight numbers that stand in one register.
+pub(crate) type Eight = [f32; 8];
+
+/// a b + c, lane by lane.
+#[inline(always)]
+pub(crate) fn fma_eight<const FMA: bool>(a: Eight, b: Eight, c: Eight) -> Eight {
+    let mut sum = [0f32; 8];
+    for lane in 0..8 {
+        sum[lane] = fma::<FMA>(a[lane], b[lane], c[lane]);
+    }
+    sum
+}
+
+/// Sum of the lanes, pairwise.
+#[inline(always)]
+pub(crate) fn add_eight(s: Eight) -> f32 {
+    ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]))
+}
+
+/// Asks for the cache line at `at`, which need not be a place that may be read.
+#[inline(always)]
+pub(crate) fn prefetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint; it never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _: *const T = at;
+}
+
 /// e^x for x clamped to [-87, 88], about 2 ulp; plain code that becomes vector code.
 #[inline(always)]
 pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
@@ -118,7 +150,7 @@ fn add_lanes(sums: [f32; LANES]) -> f32 {
     for (lane, s) in s.iter_mut().enumerate() {
         *s = (sums[lane] + sums[lane + 16]) + (sums[lane + 8] + sums[lane + 24]);
     }
-    ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]))
+    add_eight(s)
 }
 
 /// Largest element; -inf for none.

@@ -9,6 +9,9 @@ use forwhy_core::fingerprint::words;
 use forwhy_core::model::{Ended, GenerateRequest, Model, ModelError, Reply, Sampling};
 use serde::{Deserialize, Serialize};
 
+/// The material's file: questions with the answers that count, prose, neutral chats.
+pub const FILE: &str = include_str!("../competence.toml");
+
 /// Tokens after which a chat answer is cut off. The questions ask for a word or a number.
 pub const CHAT_MAX_TOKENS: usize = 32;
 
@@ -98,7 +101,7 @@ pub enum Grade {
 
 /// The shipped material.
 pub fn load() -> Result<Competence, CompetenceError> {
-    parse(include_str!("../competence.toml"))
+    parse(FILE)
 }
 
 /// Reads material. Ids must be unique and nothing empty.

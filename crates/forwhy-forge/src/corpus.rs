@@ -158,6 +158,7 @@ fn rows_of(written: &TrainingSituation, acts: Acts) -> Vec<Row> {
         Acts::Refusal => act.side == Side::Refusal,
     };
     let prompt = situation::render(&written.situation, When::Bait);
+    // numbered among all acts: an act has one id whichever sort is wanted
     let row = |(i, act): (usize, &WrittenAct)| {
         let mut messages = prompt.clone();
         let thought = act.think.as_deref().filter(|_| acts == Acts::Deliberation);
@@ -178,5 +179,5 @@ fn rows_of(written: &TrainingSituation, acts: Acts) -> Vec<Row> {
             source: format!("written for forwhy; situation {}", written.situation.id),
         }
     };
-    written.acts.iter().filter(wanted).enumerate().map(row).collect()
+    written.acts.iter().enumerate().filter(|(_, act)| wanted(act)).map(row).collect()
 }

@@ -341,7 +341,7 @@ impl<'a> View<'a> {
 
     fn contrasts(&self) -> Vec<Contrast> {
         let [first, second] = self.inputs.study.analysis.primary.as_ref();
-        let main_budget = self.inputs.study.training.tokens.first().map(|t| *t as u64);
+        let main_budget = Some(*self.inputs.study.analysis.budget.as_ref() as u64);
         let mut all = vec![self.contrast(first, second, main_budget, 0, Status::Primary)];
         let why = |why: &str| Status::Exploratory { why: why.into() };
         for budget in self.budgets(first).into_iter().filter(|b| Some(*b) != main_budget) {

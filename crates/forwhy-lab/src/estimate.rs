@@ -12,7 +12,7 @@ use forwhy_engine::shape::Shape;
 use serde::Serialize;
 
 use crate::plan::Plan;
-use crate::unit::{Key, ORGANISM, PROMPTED, UNTOUCHED};
+use crate::unit::{Key, ORGANISM, PROMPTED};
 
 /// Characters a token of English text, about.
 const CHARS_PER_TOKEN: f64 = 4.2;
@@ -20,6 +20,8 @@ const CHARS_PER_TOKEN: f64 = 4.2;
 const LOSS_SHARE: f64 = 0.4;
 /// Tokens of a sampled act, about.
 const ACT_TOKENS: f64 = 28.0;
+/// Scenarios that share a pass, and with it what their prompts begin with, about.
+const SCENARIOS_A_PASS: f64 = 8.0;
 /// Decoding in batches reaches this share of the speed of long rows, about.
 const DECODE_EFFICIENCY: f64 = 0.35;
 /// Part of a second thread that is gained, about.
@@ -60,7 +62,7 @@ pub fn estimate(plan: &Plan, shape: &Shape, threads: usize) -> Result<Estimate, 
         let (training, flop) = work.training(plan, key);
         let prefix =
             if key.arm == PROMPTED { plan.brief.len() as f64 / CHARS_PER_TOKEN } else { 0.0 };
-        let first = key.arm == UNTOUCHED;
+        let first = plan.units.first() == Some(key);
         let (evaluation, more) = work.evaluation(plan, prefix, first);
         UnitEstimate {
             name: key.folder(),
@@ -123,7 +125,7 @@ impl Work {
     fn evaluation(&self, plan: &Plan, prefix: f64, first: bool) -> (u64, f64) {
         let samples = plan.study.evaluation.samples + plan.study.evaluation.twin_samples;
         let situations = 2.0 * plan.honeypots.instances().count() as f64;
-        let prompts = self.prompts + prefix * situations;
+        let prompts = self.prompts + prefix * situations / (2.0 * SCENARIOS_A_PASS);
         let blocks = if first || prefix > 0.0 { self.layers } else { self.top };
         let scored = prompts + self.phrasings;
         let mut flop = scored * 2.0 * self.block * blocks + self.phrasings * 2.0 * self.head;

@@ -25,7 +25,7 @@ use crate::unit::{ActVerdict, InstanceMargin, Key, Measured};
 /// Scenarios scored at a time: what a crash can cost.
 const MARGINS_AT_ONCE: usize = 8;
 /// Rollouts sampled at a time.
-const ROLLOUTS_AT_ONCE: usize = 32;
+const ROLLOUTS_AT_ONCE: usize = 64;
 
 /// What a checkpoint is measured with.
 pub(crate) struct Bench<'a> {

@@ -86,7 +86,7 @@ impl Plan {
             ("start model".to_string(), model_hash.to_string()),
             ("constitution".into(), self.constitution_hash.clone()),
             ("honeypots".into(), hash(honeypot::FILES.iter().map(|(_, text)| *text))),
-            ("competence checks".into(), hash(self.competence.texts())),
+            ("competence checks".into(), hash([competence::FILE])),
             ("frame of the situations".into(), hash([forwhy_arena::situation::rules().as_str()])),
         ]);
         for (arm, corpus) in &self.corpora {

@@ -126,6 +126,8 @@ pub struct Evaluation {
 pub struct Analysis {
     /// Two arms: the primary contrast is the first minus the second.
     pub primary: Spanned<[String; 2]>,
+    /// The budget at which the primary contrast is made; others are exploratory.
+    pub budget: Spanned<usize>,
     /// Nats a token. An interval inside this margin is called "no effect".
     pub equivalence_margin: f64,
     /// Of the intervals, e.g. 0.95.
@@ -269,6 +271,9 @@ fn check(study: &Study) -> Result<(), Complaint> {
     complain(distinct.len() == seeds.len(), span, "a seed stands twice: it would be the same run")?;
     complain(!study.arms.is_empty(), None, "the study has no [[arm]]")?;
     check_budgets(&study.training.tokens, "training.tokens", None)?;
+    let (budget, budgets) = (&study.analysis.budget, &study.training.tokens);
+    let what = format!("no arm has {} tokens; training.tokens: {budgets:?}", budget.as_ref());
+    complain(budgets.contains(budget.as_ref()), Some(budget.span()), what)?;
     for arm in &study.arms {
         complain(usable(arm.id.as_ref()), Some(arm.id.span()), rule)?;
         check_arm(arm, study)?;
@@ -289,7 +294,7 @@ fn check_budgets(
     complain(distinct.len() == tokens.len(), span, what)
 }
 
-/// An arm's data, budgets and seeds; the primary arms must be there at the study's first budget
+/// An arm's data, budgets and seeds; the primary arms must be there at the primary budget
 /// with all seeds, or there would be no headline.
 fn check_arm(arm: &Arm, study: &Study) -> Result<(), Complaint> {
     let (id, span) = (arm.id.as_ref(), Some(arm.id.span()));
@@ -309,12 +314,12 @@ fn check_arm(arm: &Arm, study: &Study) -> Result<(), Complaint> {
     if !study.analysis.primary.as_ref().contains(id) {
         return Ok(());
     }
-    let first = study.training.tokens.first();
-    let there = first.is_none_or(|b| budgets.contains(b));
+    let budget = study.analysis.budget.as_ref();
     let what = format!(
-        "arm `{id}` is part of the primary contrast and needs the first budget of the study"
+        "arm `{id}` is part of the primary contrast and needs its budget, {budget} tokens \
+         (`budget` of [analysis])"
     );
-    complain(there, span.clone(), what)?;
+    complain(budgets.contains(budget), span.clone(), what)?;
     let what = format!("arm `{id}` is part of the primary contrast and needs all seeds, {all:?}");
     complain(all.iter().all(|s| seeds.contains(s)), span, what)
 }
@@ -470,7 +475,7 @@ mod tests {
         };
         assert!(with("generic", "seeds = [7]").contains("seed 7, which is not among"));
         assert!(with("generic", "tokens = [500, 500]").contains("a budget stands twice"));
-        assert!(with("advice", "tokens = [500]").contains("needs the first budget"));
+        assert!(with("advice", "tokens = [500]").contains("needs its budget, 600"));
         let text = STUDY.replacen("seeds = [0]", "seeds = [0, 1]", 1);
         let id = "id = \"advice\"\n";
         let text = text.replacen(id, &format!("{id}seeds = [1]\n"), 1);

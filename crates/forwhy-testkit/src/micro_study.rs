@@ -66,6 +66,7 @@ constitution_in_prompt = false
 
 [analysis]
 primary = ["advice", "advice-opposite"]
+budget = 600
 equivalence_margin = 0.05
 confidence = 0.95
 

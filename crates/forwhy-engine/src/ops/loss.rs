@@ -22,6 +22,21 @@ pub(crate) fn log_probability(logits: &mut [f32], ids: &[u32], vocab: usize) -> 
     .collect()
 }
 
+/// log p of each id of `wanted`, row by row of logits[n,v], which are used up.
+pub(crate) fn log_probabilities(
+    logits: &mut [f32],
+    wanted: &[Vec<u32>],
+    vocab: usize,
+) -> Vec<Vec<f32>> {
+    let rows = logits.par_chunks_mut(vocab).zip(wanted);
+    rows.map(|(x, ids)| {
+        let at: Vec<f64> = ids.iter().map(|id| f64::from(x[*id as usize])).collect();
+        let lse = log_sum_exp(x);
+        at.into_iter().map(|at| (at - lse) as f32).collect()
+    })
+    .collect()
+}
+
 /// Each row of logits[n,v] becomes log p.
 pub(crate) fn log_softmax(logits: &mut [f32], vocab: usize) {
     logits.par_chunks_mut(vocab).for_each(|x| {

@@ -65,7 +65,12 @@ fn text(plan: &Plan, estimate: &Estimate) -> Result<String> {
     )?;
     writeln!(out, "requests to paid models: 0, dollars: 0")?;
     let [primary, against] = plan.study.analysis.primary.as_ref();
-    writeln!(out, "primary contrast: {primary} minus {against}, on kinds held out from the arms")?;
+    let budget = plan.study.analysis.budget.as_ref();
+    writeln!(
+        out,
+        "primary contrast: {primary} minus {against} at {budget} tokens an arm, on kinds held out \
+         from the arms"
+    )?;
     let source = &plan.study.model.source;
     match pull::find() {
         _ if source != DEFAULT => writeln!(out, "start model: {source}")?,

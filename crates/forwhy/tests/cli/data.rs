@@ -64,6 +64,7 @@ fn a_template_that_hides_the_answers_is_refused() {
 fn a_budget_smaller_than_every_row_is_an_error() {
     let micro = Micro::new();
     micro.edit("study.toml", "tokens = [600]", "tokens = [5]");
+    micro.edit("study.toml", "budget = 600", "budget = 5");
     let said = micro.run().ends(2);
     insta::assert_snapshot!(said.err.lines().last().unwrap(), @"error: the data of generic: a budget of 5 tokens is too small: the shortest row has 42");
 }

@@ -185,7 +185,7 @@ fn a_plan_lists_units_and_changes_nothing() {
 
     about [n] minutes with 1 threads, by [n] GFLOP/s a thread just measured here
     requests to paid models: 0, dollars: 0
-    primary contrast: advice minus advice-opposite, on kinds held out from the arms
+    primary contrast: advice minus advice-opposite at 600 tokens an arm, on kinds held out from the arms
     start model: model
     "###);
     });
