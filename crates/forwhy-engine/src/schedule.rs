@@ -7,8 +7,8 @@
 //!
 //! A prompt is read alone, so that its rows do not depend on who else is there, and its rows are
 //! shared by all sequences that begin with it, also by later ones while there is room. What is drawn
-//! comes from the sequence's own random stream. So a reply depends on its prompt and its seed; its
-//! batch mates can move its logits only by the rounding of the few-row products.
+//! comes from the sequence's own random stream. So a reply depends on its prompt and its seed alone, to
+//! the last bit of its log-probabilities: [`crate::decode`] gives the same bits in any company.
 //!
 //! Memory is bounded by rows of keys and values. Nobody is thrown out when they run short: the youngest
 //! sequences pause, the oldest always goes on, and what it frees wakes the others.

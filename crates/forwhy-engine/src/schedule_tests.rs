@@ -80,8 +80,11 @@ fn who_joins_late_writes_what_it_would_write_alone() {
         written.entry(ticket).or_default().extend(drawn);
     }
     assert_eq!(written.len(), orders.len());
-    for (ticket, order) in &orders {
-        assert_plain(&mut model, order, &written[ticket]);
+    for (ticket, order) in orders {
+        assert_plain(&mut model, &order, &written[&ticket]);
+        let mut alone = self::scheduler(4, 10_000);
+        let own = alone.submit(&model, order).unwrap();
+        assert_eq!(finish(&mut alone, &mut model)[&own], written[&ticket], "to the last bit");
     }
 }
 

@@ -180,8 +180,8 @@ impl Server {
                 let listener =
                     connections::Bounded::new(listener, settings.connections, settings.stall);
                 let stopped = async move {
-                    // An error says that the sender is gone: `self` holds one until the end.
-                    stopping.wait_for(|stop| *stop).await.map_or((), |_| ());
+                    // An error would say that the sender is gone; `self` holds one until the end.
+                    drop(stopping.wait_for(|stop| *stop).await);
                 };
                 axum::serve(listener, router(shared.clone())).with_graceful_shutdown(stopped).await
             })
@@ -304,3 +304,6 @@ impl Shared {
         format!("{kind}-{number:016x}")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ mod plan;
 mod power;
 mod report;
 mod run;
+mod serve;
 
 use std::process::ExitCode;
 
@@ -46,6 +47,8 @@ enum Command {
     Eval(eval::Command),
     /// Samples needed to tell two rates apart.
     Power(power::Arguments),
+    /// Answer others: an OpenAI-compatible server for a model and checkpoints trained on it.
+    Serve(serve::Arguments),
     /// What this machine is, and what forwhy would use of it.
     Doctor,
 }
@@ -60,6 +63,7 @@ pub(crate) fn dispatch(arguments: &Arguments) -> Result<()> {
         Command::Curate(command) => curate::run(command),
         Command::Eval(command) => eval::run(command),
         Command::Power(arguments) => power::run(arguments),
+        Command::Serve(arguments) => serve::run(arguments),
         Command::Doctor => doctor::run(),
     }
 }

@@ -6,13 +6,13 @@ use forwhy_engine::schedule::Steer;
 
 /// logit - frequency * times drawn - presence * (drawn at all) + bias.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Penalties {
+pub(super) struct Penalties {
     /// For tokens of the reply.
-    pub presence: f32,
+    presence: f32,
     /// For tokens of the reply, by how often they were drawn.
-    pub frequency: f32,
+    frequency: f32,
     /// Added, by token.
-    pub bias: Vec<(u32, f32)>,
+    bias: Vec<(u32, f32)>,
     drawn: BTreeMap<u32, f32>,
 }
 

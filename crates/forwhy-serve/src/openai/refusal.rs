@@ -7,13 +7,13 @@ use forwhy_model::wire::openai::{ErrorBody, ErrorDetail};
 
 /// A refusal with its status.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub(super) struct Refusal {
     /// HTTP status.
-    pub status: u16,
+    pub(super) status: u16,
     /// What is said.
-    pub detail: ErrorDetail,
+    pub(super) detail: ErrorDetail,
     /// Seconds after which to try again.
-    pub retry_after_secs: Option<u64>,
+    pub(super) retry_after_secs: Option<u64>,
 }
 
 pub(super) fn status(code: u16) -> StatusCode {

@@ -57,7 +57,7 @@ impl Plan {
         let sample = (index % self.n).to_string();
         let seed = match self.seed {
             // The first sample is the one that the engine gives for this seed.
-            Some(seed) if index % self.n == 0 => seed,
+            Some(seed) if index.is_multiple_of(self.n) => seed,
             Some(seed) => seed::number(&["sample", &seed.to_string(), &sample]),
             None => seed::number(&["request", session, &request.to_string(), &index.to_string()]),
         };
