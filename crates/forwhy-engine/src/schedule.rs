@@ -373,7 +373,8 @@ impl Llama {
         if pack.targets().is_empty() {
             return Ok(read);
         }
-        self.pack_logits(&pack, |first, logits| {
+        let wanted: Vec<usize> = pack.targets().iter().map(|target| target.row).collect();
+        self.pack_logits(&pack, &wanted, |first, logits| {
             let rows = logits.par_chunks(vocab).zip(&ids[first + 1..]);
             read.par_extend(rows.map(|(row, id)| drawn(row, *id, alternatives)));
         })?;

@@ -222,7 +222,8 @@ mod tests {
         }
         assert!(refused(b"{\"model\": \"\xff\"}").1.contains("byte 11"));
         assert!(refused(b"").1.contains("EOF"));
-        assert!(refused("[".repeat(100_000).as_bytes()).1.contains("not a request"));
+        let deep = with(&format!("\"metadata\": {{\"a\": {}", "[".repeat(100_000)));
+        assert!(refused(deep.as_bytes()).1.contains("recursion limit"));
         assert!(refused(b"{\"model\":\"m\",\"messages\":[]} {}").1.contains("more than one"));
     }
 }
