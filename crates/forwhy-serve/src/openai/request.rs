@@ -318,7 +318,9 @@ fn tools(request: &ChatRequest) -> Result<Vec<ToolDefinition>, Refusal> {
             return Err(refuse("function.name", "expected a name"));
         }
         if function.strict == Some(true) {
-            return Err(refuse("function.strict", "constrained decoding is not offered here"));
+            let why = "constrained decoding is not offered here; send false (inspect_ai: \
+                       strict_tools=False)";
+            return Err(refuse("function.strict", why));
         }
         let parameters = function.parameters.clone();
         let parameters = parameters.filter(|p| !p.is_null());
