@@ -11,7 +11,7 @@ use forwhy_engine::generate::Job;
 use forwhy_engine::llama::Llama;
 use forwhy_engine::profile;
 use forwhy_engine::score::Branches;
-use forwhy_engine::shape::Shape;
+use forwhy_engine::shape::{RopeScaling, Shape};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<usize> = std::env::args().skip(1).map(|a| a.parse()).collect::<Result<_, _>>()?;
@@ -63,6 +63,9 @@ fn smollm2_135m() -> Shape {
         tied_head: true,
         qkv_bias: false,
         qk_norm: false,
+        o_bias: false,
+        mlp_bias: false,
+        rope_scaling: RopeScaling::None,
         max_positions: 8192,
     }
 }

@@ -9,7 +9,7 @@ use forwhy_core::seed::stream;
 use forwhy_engine::llama::Llama;
 use forwhy_engine::pack::Pack;
 use forwhy_engine::profile;
-use forwhy_engine::shape::Shape;
+use forwhy_engine::shape::{RopeScaling, Shape};
 use forwhy_engine::trainer::{TrainConfig, Trainer};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -63,6 +63,9 @@ fn smollm2_135m() -> Shape {
         tied_head: true,
         qkv_bias: false,
         qk_norm: false,
+        o_bias: false,
+        mlp_bias: false,
+        rope_scaling: RopeScaling::None,
         max_positions: 8192,
     }
 }

@@ -85,9 +85,8 @@ def model():
     return model
 
 
-def rate(step):
+def rate(t, step):
     """Learning rate of a step counted from 0."""
-    t = TRAIN
     if step < t["warmup_steps"]:
         return t["learning_rate"] * (step + 1) / t["warmup_steps"]
     share = (step - t["warmup_steps"]) / (t["total_steps"] - t["warmup_steps"])
@@ -102,31 +101,27 @@ def loss_of(model, ids, trained):
     return (losses * trained[1:]).sum() / trained[1:].sum(), logits
 
 
-def trace(model, batches):
+def trace(model, batches, train=TRAIN):
     """Trains what requires a gradient; loss, gradient norm and learning rate of each step."""
     params = [p for p in model.parameters() if p.requires_grad]
-    betas = (TRAIN["beta1"], TRAIN["beta2"])
+    betas = (train["beta1"], train["beta2"])
     optim = torch.optim.AdamW(
-        params, lr=1.0, betas=betas, eps=TRAIN["eps"], weight_decay=TRAIN["weight_decay"]
+        params, lr=1.0, betas=betas, eps=train["eps"], weight_decay=train["weight_decay"]
     )
     steps = []
-    for step in range(TRAIN["total_steps"]):
-        optim.param_groups[0]["lr"] = rate(step)
+    for step in range(train["total_steps"]):
+        optim.param_groups[0]["lr"] = rate(train, step)
         optim.zero_grad()
         loss, _ = loss_of(model, *batches[step % len(batches)])
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(params, TRAIN["clip_norm"])
+        norm = torch.nn.utils.clip_grad_norm_(params, train["clip_norm"])
         optim.step()
-        steps.append(dict(loss=loss.item(), grad_norm=norm.item(), learning_rate=rate(step)))
+        steps.append(dict(loss=loss.item(), grad_norm=norm.item(), learning_rate=rate(train, step)))
     return steps
 
 
-def main(out):
-    out.mkdir(parents=True, exist_ok=True)
-    tok = tokenizer(out)
-    net = model()
-    net.save_pretrained(out)
-    (out / "generation_config.json").unlink(missing_ok=True)
+def expectations(out, net, tok, train=TRAIN, about="written by scripts/tiny_llama.py; see there"):
+    """Writes what transformers and PyTorch compute with `net`."""
     ids = torch.tensor(tok.encode(TEXT).ids)
     batches = []
     for i in range(4):
@@ -143,16 +138,25 @@ def main(out):
         path.chmod(0o644)
     net.zero_grad()
     data = dict(
-        about="written by scripts/tiny_llama.py; see there",
+        about=about,
         batches=[dict(ids=r.tolist(), trained=[bool(t) for t in m]) for r, m in batches],
         checked_batch=1,
         logit_stride=LOGIT_STRIDE,
         loss=loss.item(),
-        train=TRAIN,
-        trace=trace(net, batches),
+        train=train,
+        trace=trace(net, batches, train),
     )
     (out / "expected.json").write_text(json.dumps(data) + "\n")
     print(f"{len(ids)} ids, loss {loss.item():.4f}, trace {[round(s['loss'], 3) for s in data['trace']]}")
+
+
+def main(out):
+    out.mkdir(parents=True, exist_ok=True)
+    tok = tokenizer(out)
+    net = model()
+    net.save_pretrained(out)
+    (out / "generation_config.json").unlink(missing_ok=True)
+    expectations(out, net, tok)
 
 
 if __name__ == "__main__":

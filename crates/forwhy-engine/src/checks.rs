@@ -2,7 +2,7 @@
 
 use forwhy_core::seed::stream;
 
-use crate::shape::Shape;
+use crate::shape::{RopeScaling, Shape};
 
 /// `n` draws from the standard normal.
 pub(crate) fn noise(n: usize, seed: u64) -> Vec<f32> {
@@ -25,6 +25,9 @@ pub(crate) fn tiny_shape() -> Shape {
         tied_head: true,
         qkv_bias: false,
         qk_norm: false,
+        o_bias: false,
+        mlp_bias: false,
+        rope_scaling: RopeScaling::None,
         max_positions: 1024,
     }
 }

@@ -9,7 +9,7 @@ mod cache;
 use self::attend::attend;
 pub(crate) use self::cache::Cache;
 use crate::llama::Llama;
-use crate::llama::forward::add_bias;
+use crate::llama::plan::add_bias;
 use crate::ops::rope::Turn;
 use crate::ops::{norm, rope, swiglu};
 use crate::profile::{Part, span};
@@ -43,16 +43,17 @@ pub(crate) fn step(model: &mut Llama, cursors: &mut [Cursor]) -> Vec<f32> {
     for (index, block) in plan.blocks.iter().enumerate() {
         norm::forward(&stream, &w[block.norm1.clone()], shape.rms_eps, &mut normed, &mut inv);
         span(Part::LinearFwd, || block.qkv.fwd_few(w, &normed, &mut qkv, false));
-        if let Some(bias) = &block.qkv_bias {
-            add_bias(&mut qkv, &w[bias.clone()]);
-        }
+        block.finish_qkv(shape, w, &mut qkv, &mut []);
         rope::turn(table, &positions, &mut qkv, shape.heads + shape.kv_heads, Turn::Forward);
         span(Part::Attention, || attend(shape, index, cursors, &qkv, &mut att));
         span(Part::LinearFwd, || block.o.fwd_few(w, &att, &mut stream, true));
+        add_bias(w, &block.o_bias, &mut stream);
         norm::forward(&stream, &w[block.norm2.clone()], shape.rms_eps, &mut normed, &mut inv);
         span(Part::LinearFwd, || block.gate_up.fwd_few(w, &normed, &mut gate_up, false));
+        add_bias(w, &block.gate_up_bias, &mut gate_up);
         swiglu::forward(&gate_up, &mut act, shape.mlp);
         span(Part::LinearFwd, || block.down.fwd_few(w, &act, &mut stream, true));
+        add_bias(w, &block.down_bias, &mut stream);
     }
     norm::forward(&stream, &w[plan.norm.clone()], shape.rms_eps, &mut normed, &mut inv);
     let mut logits = vec![0f32; b * shape.vocab];

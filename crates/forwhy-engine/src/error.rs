@@ -11,8 +11,11 @@ pub enum EngineError {
     /// A pack that breaks a rule of [`crate::pack`].
     #[error("bad pack: {0}")]
     Pack(String),
-    /// More positions than the model has.
-    #[error("{tokens} tokens do not fit into the model's {limit}; shorten the text")]
+    /// More positions than the model has, or than its sliding window.
+    #[error(
+        "{tokens} tokens do not fit into the model's {limit} (its positions, or its sliding window: \
+         attention beyond one is not computed); shorten the text"
+    )]
     TooLong {
         /// Tokens asked for.
         tokens: usize,
@@ -28,6 +31,9 @@ pub enum EngineError {
     /// A training setting out of range.
     #[error("training settings: {0}")]
     Config(String),
+    /// Kernels that this build or this machine does not have.
+    #[error("{0}")]
+    Kernels(String),
     /// A state, tensor or cache that belongs to another model or scope.
     #[error("mismatch: {0}")]
     Mismatch(String),

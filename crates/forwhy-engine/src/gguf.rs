@@ -1,13 +1,16 @@
-//! GGUF files (version 2 and 3, little-endian): a Llama model in one file, with quantised weights,
+//! GGUF files (version 2 and 3, little-endian): a model in one file, with quantised weights,
 //! vocabulary and chat template. Format: the GGUF specification of the ggml project.
 //!
 //! 1. [`Gguf::parse`] reads header, metadata and tensor table; every count, length and offset is
 //!    checked against the file's size before memory is taken, so a header that promises 2^63
 //!    elements costs nothing;
 //! 2. [`open`] makes a [`Shape`] and a tokenizer of the metadata and refuses by name what the engine
-//!    does not compute (architecture, tensor type, scaled rotary positions, unknown tensors);
+//!    does not compute (architecture, tensor type, kinds of rotary scaling, unknown tensors);
 //! 3. reading a tensor dequantises it ([`crate::quant`]) and, for q and k, undoes the row order in
 //!    which llama.cpp stores them.
+
+mod shape;
+mod vocabulary;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use crate::quant::Dtype;
 use crate::shape::Shape;
-use crate::tokenizer::{BpeParts, ChatTokenizer};
+use crate::tokenizer::ChatTokenizer;
 use crate::weights::{ModelFiles, WeightError, WeightSource, check_finite, hash_files};
 
 /// Most items of all metadata lists together; vocabularies with their merges have under 2 million.
@@ -59,11 +62,11 @@ pub struct Gguf {
     pub tensors: BTreeMap<String, Entry>,
 }
 
-/// Opens a Llama model in a GGUF file.
+/// Opens the model in a GGUF file.
 pub fn open(path: &Path) -> Result<ModelFiles, WeightError> {
     let file = Gguf::parse(path)?;
-    let shape = shape_of(&file)?;
-    let tokenizer = ChatTokenizer::from_bpe(tokenizer_parts(&file)?)
+    let shape = shape::shape_of(&file)?;
+    let tokenizer = ChatTokenizer::from_bpe(vocabulary::tokenizer_parts(&file)?)
         .map_err(|source| WeightError::Tokenizer { path: path.into(), source })?;
     if tokenizer.vocab_size() != shape.vocab {
         let n = tokenizer.vocab_size();
@@ -75,7 +78,8 @@ pub fn open(path: &Path) -> Result<ModelFiles, WeightError> {
         _ => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
     };
     let hash = hash_files(&[path.to_path_buf()])?;
-    let source = GgufSource { file, shape, hash };
+    let interleaved = file.text("general.architecture")? == "llama";
+    let source = GgufSource { file, shape, interleaved, hash };
     source.check_tensors()?;
     Ok(ModelFiles { name, source: Box::new(source), tokenizer })
 }
@@ -83,6 +87,8 @@ pub fn open(path: &Path) -> Result<ModelFiles, WeightError> {
 struct GgufSource {
     file: Gguf,
     shape: Shape,
+    /// Whether the rows of q and k are stored in the order of [`unpermute`].
+    interleaved: bool,
     hash: String,
 }
 
@@ -92,12 +98,14 @@ impl WeightSource for GgufSource {
     }
 
     fn read(&self, name: &str, out: &mut [f32]) -> Result<(), WeightError> {
-        let stored = gguf_name(name).ok_or_else(|| WeightError::NoTensor {
+        let stored = shape::stored_name(name).ok_or_else(|| WeightError::NoTensor {
             path: self.file.path.clone(),
             name: name.into(),
         })?;
         self.file.read(&stored, out)?;
-        if name.contains("q_proj") {
+        if !self.interleaved {
+            // Only llama.cpp's own architecture turns neighbouring pairs.
+        } else if name.contains("q_proj") {
             unpermute(out, self.shape.heads, self.shape.head_dim);
         } else if name.contains("k_proj") {
             unpermute(out, self.shape.kv_heads, self.shape.head_dim);
@@ -117,10 +125,8 @@ impl GgufSource {
         let layout = crate::shape::Layout::new(&self.shape);
         let mut known = std::collections::BTreeSet::new();
         for tensor in layout.tensors() {
-            let name = gguf_name(&tensor.name).unwrap_or_default();
-            let Some(entry) = self.file.tensors.get(&name) else {
-                return Err(WeightError::NoTensor { path: path.clone(), name });
-            };
+            let name = shape::stored_name(&tensor.name).unwrap_or_default();
+            let entry = self.file.entry(&name)?;
             if entry.shape != tensor.shape {
                 let why = format!(
                     "tensor {name} has shape {:?}, the metadata says {:?}",
@@ -130,39 +136,17 @@ impl GgufSource {
             }
             known.insert(name);
         }
+        if !self.shape.rope_scaling.is_none() {
+            known.insert(shape::ROPE_FACTORS.into());
+        }
         match self.file.tensors.keys().find(|name| !known.contains(*name)) {
             None => Ok(()),
             Some(name) => Err(WeightError::unsupported(
                 path,
-                format!("tensor {name} is not part of a Llama model as this engine computes it"),
+                format!("tensor {name} is not part of a model as this engine computes it"),
             )),
         }
     }
-}
-
-/// The GGUF name of a Hugging Face tensor name.
-fn gguf_name(name: &str) -> Option<String> {
-    match name {
-        "model.embed_tokens.weight" => return Some("token_embd.weight".into()),
-        "model.norm.weight" => return Some("output_norm.weight".into()),
-        "lm_head.weight" => return Some("output.weight".into()),
-        _ => {}
-    }
-    let (layer, part) = name.strip_prefix("model.layers.")?.split_once('.')?;
-    let (part, ending) = part.rsplit_once('.')?;
-    let stored = match part {
-        "input_layernorm" => "attn_norm",
-        "post_attention_layernorm" => "ffn_norm",
-        "self_attn.q_proj" => "attn_q",
-        "self_attn.k_proj" => "attn_k",
-        "self_attn.v_proj" => "attn_v",
-        "self_attn.o_proj" => "attn_output",
-        "mlp.gate_proj" => "ffn_gate",
-        "mlp.up_proj" => "ffn_up",
-        "mlp.down_proj" => "ffn_down",
-        _ => return None,
-    };
-    Some(format!("blk.{layer}.{stored}.{ending}"))
 }
 
 /// llama.cpp stores the rows of a head interleaved, (i, half) for (half, i), because its rotary
@@ -181,91 +165,6 @@ fn unpermute(rows: &mut [f32], heads: usize, head_dim: usize) {
     }
 }
 
-/// Dimensions from the metadata of architecture `llama`.
-fn shape_of(file: &Gguf) -> Result<Shape, WeightError> {
-    let path = &file.path;
-    let architecture = file.text("general.architecture")?;
-    if architecture != "llama" {
-        let what = format!("architecture {architecture:?}; only \"llama\" is supported in GGUF");
-        return Err(WeightError::unsupported(path, what));
-    }
-    let heads = file.count("llama.attention.head_count")?;
-    let hidden = file.count("llama.embedding_length")?;
-    let head_dim = file.count_or("llama.attention.key_length", hidden / heads.max(1))?;
-    let scaling = file.meta.get("llama.rope.scaling.type");
-    if scaling.is_some_and(|s| *s != Value::Text("none".into())) {
-        return Err(WeightError::unsupported(path, format!("rotary scaling {scaling:?}")));
-    }
-    if file.count_or("llama.rope.dimension_count", head_dim)? != head_dim {
-        return Err(WeightError::unsupported(path, "rotary embedding of a part of each head"));
-    }
-    let embedding = file.tensors.get("token_embd.weight").ok_or_else(|| WeightError::NoTensor {
-        path: path.clone(),
-        name: "token_embd.weight".into(),
-    })?;
-    let shape = Shape {
-        layers: file.count("llama.block_count")?,
-        hidden,
-        heads,
-        kv_heads: file.count_or("llama.attention.head_count_kv", heads)?,
-        head_dim,
-        mlp: file.count("llama.feed_forward_length")?,
-        vocab: embedding.shape[0],
-        rms_eps: file.float("llama.attention.layer_norm_rms_epsilon")? as f32,
-        rope_theta: match file.meta.get("llama.rope.freq_base") {
-            None => 10_000.0,
-            Some(_) => file.float("llama.rope.freq_base")?,
-        },
-        tied_head: !file.tensors.contains_key("output.weight"),
-        qkv_bias: file.tensors.contains_key("blk.0.attn_q.bias"),
-        qk_norm: false,
-        max_positions: file.count("llama.context_length")?,
-    };
-    check_blocks(file, shape.layers)?;
-    shape.validate().map_err(|e| WeightError::broken(path, e.to_string()))?;
-    Ok(shape)
-}
-
-/// The block count is believed only if the table has such a block: it sizes everything after.
-fn check_blocks(file: &Gguf, layers: usize) -> Result<(), WeightError> {
-    if layers > file.tensors.len() {
-        let why = format!("{layers} blocks promised, {} tensors present", file.tensors.len());
-        return Err(WeightError::broken(&file.path, why));
-    }
-    Ok(())
-}
-
-/// Vocabulary, merges, control tokens and template of a byte-level BPE tokenizer.
-fn tokenizer_parts(file: &Gguf) -> Result<BpeParts, WeightError> {
-    let path = &file.path;
-    let model = file.text("tokenizer.ggml.model")?;
-    let pre = file.text("tokenizer.ggml.pre")?;
-    if model != "gpt2" || pre != "smollm" {
-        let what = format!(
-            "tokenizer {model:?} with pre-tokenizer {pre:?}; in GGUF only \"gpt2\" with \"smollm\" is \
-             supported (a directory with tokenizer.json works for others)"
-        );
-        return Err(WeightError::unsupported(path, what));
-    }
-    const CONTROL: Value = Value::Int(3);
-    let kinds = file.list("tokenizer.ggml.token_type")?;
-    let vocab = file.texts("tokenizer.ggml.tokens")?;
-    if kinds.len() != vocab.len() {
-        let why = format!("{} tokens, but {} token types", vocab.len(), kinds.len());
-        return Err(WeightError::broken(path, why));
-    }
-    let control = kinds.iter().enumerate().filter(|(_, kind)| **kind == CONTROL);
-    let eos = file.count("tokenizer.ggml.eos_token_id")?;
-    Ok(BpeParts {
-        control: control.map(|(i, _)| i as u32).collect(),
-        vocab,
-        merges: file.texts("tokenizer.ggml.merges")?,
-        end_of_turn: eos as u32,
-        pad: file.count_or("tokenizer.ggml.padding_token_id", eos)? as u32,
-        template: file.text("tokenizer.chat_template")?.to_string(),
-    })
-}
-
 impl Gguf {
     /// Reads header, metadata and tensor table.
     pub fn parse(path: &Path) -> Result<Self, WeightError> {
@@ -279,10 +178,7 @@ impl Gguf {
 
     /// Reads the tensor with this GGUF name as f32, in the file's row order.
     pub fn read(&self, name: &str, out: &mut [f32]) -> Result<(), WeightError> {
-        let entry = self
-            .tensors
-            .get(name)
-            .ok_or_else(|| WeightError::NoTensor { path: self.path.clone(), name: name.into() })?;
+        let entry = self.entry(name)?;
         let size: usize = entry.shape.iter().product();
         if size != out.len() {
             let why = format!("tensor {name} has {size} elements, {} are needed", out.len());
@@ -292,6 +188,11 @@ impl Gguf {
         self.file.read_exact_at(&mut bytes, entry.at).map_err(WeightError::io(&self.path))?;
         entry.dtype.decode(&bytes, out);
         Ok(())
+    }
+
+    fn entry(&self, name: &str) -> Result<&Entry, WeightError> {
+        let missing = || WeightError::NoTensor { path: self.path.clone(), name: name.into() };
+        self.tensors.get(name).ok_or_else(missing)
     }
 
     fn missing(&self, key: &str, expected: &str) -> WeightError {

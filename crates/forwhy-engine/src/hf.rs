@@ -6,6 +6,8 @@
 //!   silently compute wrongly.
 //! - [`export`] writes one that transformers loads.
 
+mod config;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -35,7 +37,7 @@ pub fn open(dir: &Path) -> Result<ModelFiles, WeightError> {
     }
     let config = read_json(&config_path)?;
     refuse_code(&config_path, &config)?;
-    let shape = shape_of(&config_path, &config)?;
+    let shape = config::shape_of(&config_path, &config)?;
     let source = HfSource::open(dir, shape)?;
     let tokenizer = open_tokenizer(dir, &config)?;
     if tokenizer.vocab_size() > source.shape.vocab {
@@ -80,35 +82,7 @@ pub fn export(
     });
     atomic::write_json(&dir.join("tokenizer_config.json"), &tokenizer_config)?;
     // Last: a directory with config.json is complete.
-    atomic::write_json(&dir.join("config.json"), &config_of(shape, tokenizer))
-}
-
-fn config_of(shape: &Shape, tokenizer: &ChatTokenizer) -> Value {
-    let (kind, class) = match shape.qkv_bias {
-        true => ("qwen2", "Qwen2ForCausalLM"),
-        false => ("llama", "LlamaForCausalLM"),
-    };
-    json!({
-        "architectures": [class],
-        "model_type": kind,
-        "hidden_size": shape.hidden,
-        "intermediate_size": shape.mlp,
-        "num_hidden_layers": shape.layers,
-        "num_attention_heads": shape.heads,
-        "num_key_value_heads": shape.kv_heads,
-        "head_dim": shape.head_dim,
-        "vocab_size": shape.vocab,
-        "max_position_embeddings": shape.max_positions,
-        "rms_norm_eps": f64::from(shape.rms_eps),
-        "rope_theta": shape.rope_theta,
-        "tie_word_embeddings": shape.tied_head,
-        "attention_bias": false,
-        "mlp_bias": false,
-        "hidden_act": "silu",
-        "eos_token_id": tokenizer.end_of_turn(),
-        "pad_token_id": tokenizer.pad(),
-        "torch_dtype": "float32",
-    })
+    atomic::write_json(&dir.join("config.json"), &config::config_of(shape, tokenizer))
 }
 
 struct HfSource {
@@ -238,70 +212,6 @@ fn shards(dir: &Path, index_path: &Path) -> Result<Vec<PathBuf>, WeightError> {
         return Err(WeightError::broken(index_path, why));
     }
     Ok(names.iter().map(|name| dir.join(name)).collect())
-}
-
-/// Dimensions, from the keys that transformers writes.
-fn shape_of(path: &Path, config: &Value) -> Result<Shape, WeightError> {
-    let kind = config["model_type"].as_str().unwrap_or("(none)");
-    if !["llama", "qwen2"].contains(&kind) {
-        let what = format!("model_type {kind:?}; \"llama\" and \"qwen2\" are supported");
-        return Err(WeightError::unsupported(path, what));
-    }
-    refuse_variants(path, config)?;
-    let count = |key: &str| {
-        let n = config[key].as_u64().and_then(|n| u32::try_from(n).ok());
-        n.map(|n| n as usize)
-            .ok_or_else(|| WeightError::broken(path, format!("{key} is {}", config[key])))
-    };
-    let count_or = |key: &str, default: usize| match &config[key] {
-        Value::Null => Ok(default),
-        _ => count(key),
-    };
-    let (hidden, heads) = (count("hidden_size")?, count("num_attention_heads")?);
-    let rope = &config["rope_parameters"]["rope_theta"];
-    let theta = rope.as_f64().or_else(|| config["rope_theta"].as_f64()).unwrap_or(10_000.0);
-    let eps = config["rms_norm_eps"].as_f64();
-    let shape = Shape {
-        layers: count("num_hidden_layers")?,
-        hidden,
-        heads,
-        kv_heads: count_or("num_key_value_heads", heads)?,
-        head_dim: count_or("head_dim", hidden / heads.max(1))?,
-        mlp: count("intermediate_size")?,
-        vocab: count("vocab_size")?,
-        rms_eps: eps.ok_or_else(|| WeightError::broken(path, "rms_norm_eps is missing"))? as f32,
-        rope_theta: theta,
-        tied_head: config["tie_word_embeddings"].as_bool().unwrap_or(false),
-        qkv_bias: kind == "qwen2",
-        qk_norm: false,
-        max_positions: count("max_position_embeddings")?,
-    };
-    shape.validate().map_err(|e| WeightError::broken(path, e.to_string()))?;
-    Ok(shape)
-}
-
-/// Settings that change what the model computes and that the engine does not know.
-fn refuse_variants(path: &Path, config: &Value) -> Result<(), WeightError> {
-    let refuse = |key: &str, value: &Value| {
-        Err(WeightError::unsupported(path, format!("{key} = {value} is not supported")))
-    };
-    for key in ["attention_bias", "mlp_bias", "use_sliding_window"] {
-        if config[key] == Value::Bool(true) {
-            return refuse(key, &config[key]);
-        }
-    }
-    for key in ["rope_scaling", "rope_parameters"] {
-        let rope = &config[key];
-        let kind = rope.get("rope_type").or_else(|| rope.get("type"));
-        if !rope.is_null() && kind.is_some_and(|k| k != "default") {
-            return refuse(key, rope);
-        }
-    }
-    match &config["hidden_act"] {
-        Value::Null => Ok(()),
-        Value::String(act) if act == "silu" => Ok(()),
-        other => refuse("hidden_act", other),
-    }
 }
 
 /// A configuration that names Python code to be run.

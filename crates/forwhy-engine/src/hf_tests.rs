@@ -132,10 +132,26 @@ fn fault_39_code_hooks_are_refused() {
 fn fault_39_what_would_be_computed_wrongly_is_named() {
     let config = |key: &str, value: Value| refused(&with("config.json", key, value));
     assert!(config("model_type", json!("gemma3")).contains("\"gemma3\""));
-    assert!(config("attention_bias", json!(true)).contains("attention_bias = true"));
+    assert!(
+        config("attention_bias", json!(true))
+            .contains("no tensor model.layers.0.self_attn.q_proj.bias")
+    );
+    assert!(
+        config("mlp_bias", json!(true)).contains("no tensor model.layers.0.mlp.gate_proj.bias")
+    );
+    assert!(config("quantization_config", json!({"bits": 4})).contains("quantization_config = "));
+    assert!(config("partial_rotary_factor", json!(0.5)).contains("partial_rotary_factor"));
     assert!(config("hidden_act", json!("gelu")).contains("hidden_act = \"gelu\""));
-    let scaled = json!({"rope_type": "llama3", "factor": 8.0});
-    assert!(config("rope_scaling", scaled).contains("rope_scaling = "));
+    for kind in ["yarn", "longrope", "dynamic"] {
+        let scaled = json!({"rope_type": kind, "factor": 8.0});
+        assert!(config("rope_parameters", scaled).contains("rope_parameters = "), "{kind}");
+    }
+    let by_layer = json!({"full_attention": {"rope_theta": 1e4}});
+    assert!(config("rope_parameters", by_layer).contains("rope_parameters = "));
+    let partial = json!({"rope_type": "llama3", "factor": 8.0});
+    assert!(config("rope_parameters", partial).contains("low_freq_factor is null"));
+    let shrinks = json!({"rope_type": "linear", "factor": 0.5});
+    assert!(config("rope_parameters", shrinks).contains("rope_scaling = Linear"));
     assert!(config("hidden_size", json!(64)).contains("config.json says"));
     assert!(config("num_hidden_layers", json!(3)).contains("no tensor model.layers.2."));
     assert!(config("num_hidden_layers", json!(1)).contains("is not part of a model"));

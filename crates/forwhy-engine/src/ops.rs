@@ -2,5 +2,6 @@
 
 pub(crate) mod loss;
 pub(crate) mod norm;
+pub(crate) mod qk_norm;
 pub(crate) mod rope;
 pub(crate) mod swiglu;

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::shape::Shape;
+use crate::shape::{RopeScaling, Shape};
 use sha2::{Digest as _, Sha256};
 
 /// Environment variable that names the models' directory, or a model.
@@ -179,6 +179,9 @@ pub fn smollm2_shape() -> Shape {
         tied_head: true,
         qkv_bias: false,
         qk_norm: false,
+        o_bias: false,
+        mlp_bias: false,
+        rope_scaling: RopeScaling::None,
         max_positions: 8192,
     }
 }

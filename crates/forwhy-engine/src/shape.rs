@@ -39,8 +39,99 @@ pub struct Shape {
     pub qkv_bias: bool,
     /// Whether q and k are normalised per head (Qwen3).
     pub qk_norm: bool,
-    /// Longest sequence.
+    /// Whether the projection behind attention has a bias.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub o_bias: bool,
+    /// Whether the MLP's three projections have biases.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mlp_bias: bool,
+    /// How the rotary angles are slowed down for long texts.
+    #[serde(default, skip_serializing_if = "RopeScaling::is_none")]
+    pub rope_scaling: RopeScaling,
+    /// Longest sequence that is computed: the model's positions, or its sliding window if that is
+    /// shorter (within the window, all attention is plain).
     pub max_positions: usize,
+}
+
+/// Models that compute alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Llama 2 and 3, SmolLM2, Mistral.
+    Llama,
+    /// Qwen2 and Qwen2.5: biases on q, k and v.
+    Qwen2,
+    /// Qwen3: norms on q and k.
+    Qwen3,
+}
+
+/// A change of the rotary angles that lets a model read longer texts than it was first trained on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum RopeScaling {
+    /// The angles as Su et al. have them.
+    #[default]
+    None,
+    /// All angles divided by a factor (Chen et al. 2023).
+    Linear {
+        /// The factor, at least 1.
+        factor: f64,
+    },
+    /// Llama 3.1: slow angles divided by a factor, fast ones kept, a ramp between.
+    Llama3 {
+        /// The factor of the slow ones, at least 1.
+        factor: f64,
+        /// Angles that turn fewer times than this within the original positions are slow.
+        low_freq_factor: f64,
+        /// Angles that turn more often than this within the original positions are fast.
+        high_freq_factor: f64,
+        /// Positions that the model was first trained on.
+        original_max_positions: usize,
+    },
+}
+
+impl RopeScaling {
+    /// Whether nothing is changed.
+    pub fn is_none(&self) -> bool {
+        *self == RopeScaling::None
+    }
+
+    /// The angle per position after scaling, of one that was `rate`.
+    pub fn scaled(&self, rate: f64) -> f64 {
+        match *self {
+            RopeScaling::None => rate,
+            RopeScaling::Linear { factor } => rate / factor,
+            RopeScaling::Llama3 {
+                factor,
+                low_freq_factor,
+                high_freq_factor,
+                original_max_positions,
+            } => {
+                let turns = original_max_positions as f64 * rate / std::f64::consts::TAU;
+                let ramp = (turns - low_freq_factor) / (high_freq_factor - low_freq_factor);
+                let fast = ramp.clamp(0.0, 1.0);
+                rate * (fast + (1.0 - fast) / factor)
+            }
+        }
+    }
+
+    fn validate(&self) -> Result<(), ShapeError> {
+        let sound = match *self {
+            RopeScaling::None => true,
+            RopeScaling::Linear { factor } => factor.is_finite() && factor >= 1.0,
+            RopeScaling::Llama3 {
+                factor,
+                low_freq_factor: low,
+                high_freq_factor: high,
+                original_max_positions,
+            } => {
+                let finite = [factor, low, high].iter().all(|x| x.is_finite());
+                finite && factor >= 1.0 && low > 0.0 && high > low && original_max_positions > 0
+            }
+        };
+        let reason =
+            "expected finite factors of at least 1, low_freq_factor below high_freq_factor";
+        if sound { Ok(()) } else { Err(fail("rope_scaling", format!("{self:?}"), reason)) }
+    }
 }
 
 /// A shape that this engine cannot run.
@@ -64,9 +155,24 @@ impl Shape {
         (self.heads + 2 * self.kv_heads) * self.head_dim
     }
 
+    /// Width of q and k in such a row: (n + k) d.
+    pub fn qk_width(&self) -> usize {
+        (self.heads + self.kv_heads) * self.head_dim
+    }
+
     /// Width of the attention's output: n d.
     pub fn attention_width(&self) -> usize {
         self.heads * self.head_dim
+    }
+
+    /// The family of this combination of norms and biases; None if no published family has it.
+    pub fn family(&self) -> Option<Family> {
+        match (self.qk_norm, self.qkv_bias, self.o_bias, self.mlp_bias) {
+            (true, qkv, o, false) if qkv == o => Some(Family::Qwen3),
+            (false, true, false, false) => Some(Family::Qwen2),
+            (false, qkv, o, _) if qkv == o => Some(Family::Llama),
+            _ => None,
+        }
     }
 
     /// Refuses what cannot be run, before any memory is taken.
@@ -109,11 +215,17 @@ impl Shape {
         if !self.head_dim.is_multiple_of(2) {
             return Err(fail("head_dim", self.head_dim, "expected an even number"));
         }
-        if self.qk_norm {
-            let reason = "this engine has no q/k norms yet (Qwen3); use a Llama or Qwen2 model";
-            return Err(fail("qk_norm", true, reason));
+        if self.family().is_none() {
+            let reason = "no family has these together: Llama has biases on all four attention \
+                          projections or none, Qwen2 on q, k and v, Qwen3 norms on q and k";
+            let biases = (self.qk_norm, self.qkv_bias, self.o_bias, self.mlp_bias);
+            return Err(fail(
+                "(qk_norm, qkv_bias, o_bias, mlp_bias)",
+                format!("{biases:?}"),
+                reason,
+            ));
         }
-        Ok(())
+        self.rope_scaling.validate()
     }
 
     /// Elements of all tensors, without overflow.
@@ -122,7 +234,7 @@ impl Shape {
         let (h, f) = (wide(self.hidden), wide(self.mlp));
         let qkv = wide(self.heads + 2 * self.kv_heads) * wide(self.head_dim);
         let attention = (h + 1) * qkv + h * wide(self.heads) * wide(self.head_dim);
-        let block = attention + 3 * h * f + 2 * h;
+        let block = attention + 3 * h * f + 3 * h + 2 * f + 2 * wide(self.head_dim);
         wide(self.layers) * block + h + 2 * wide(self.vocab) * h
     }
 }
@@ -186,11 +298,25 @@ impl Layout {
             push("self_attn.k_proj.bias", &[k]);
             push("self_attn.v_proj.bias", &[k]);
         }
+        if s.qk_norm {
+            push("self_attn.q_norm.weight", &[s.head_dim]);
+            push("self_attn.k_norm.weight", &[s.head_dim]);
+        }
         push("self_attn.o_proj.weight", &[h, q]);
+        if s.o_bias {
+            push("self_attn.o_proj.bias", &[h]);
+        }
         push("post_attention_layernorm.weight", &[h]);
         push("mlp.gate_proj.weight", &[s.mlp, h]);
         push("mlp.up_proj.weight", &[s.mlp, h]);
+        if s.mlp_bias {
+            push("mlp.gate_proj.bias", &[s.mlp]);
+            push("mlp.up_proj.bias", &[s.mlp]);
+        }
         push("mlp.down_proj.weight", &[h, s.mlp]);
+        if s.mlp_bias {
+            push("mlp.down_proj.bias", &[h]);
+        }
     }
 
     fn push(&mut self, name: String, shape: &[usize]) {
@@ -240,14 +366,23 @@ mod tests {
             tied_head: true,
             qkv_bias: false,
             qk_norm: false,
+            o_bias: false,
+            mlp_bias: false,
+            rope_scaling: RopeScaling::None,
             max_positions: 512,
         }
     }
 
     #[test]
     fn tensors_fill_the_buffer_without_gaps() {
-        for (tied_head, qkv_bias) in [(true, false), (false, true)] {
-            let layout = Layout::new(&Shape { tied_head, qkv_bias, ..tiny() });
+        for (tied_head, extra) in [(true, false), (false, true)] {
+            let layout = Layout::new(&Shape {
+                tied_head,
+                qkv_bias: extra,
+                o_bias: extra,
+                qk_norm: extra,
+                ..tiny()
+            });
             let mut at = 0;
             for tensor in layout.tensors() {
                 assert_eq!(tensor.at, at, "{}", tensor.name);
@@ -274,9 +409,32 @@ mod tests {
         assert_eq!(refused(Shape { vocab: usize::MAX, ..tiny() }), "vocab");
         assert_eq!(refused(Shape { layers: 0, ..tiny() }), "layers");
         assert_eq!(refused(Shape { kv_heads: 3, ..tiny() }), "kv_heads");
-        assert_eq!(refused(Shape { qk_norm: true, ..tiny() }), "qk_norm");
+        let rope_scaling = RopeScaling::Linear { factor: 0.0 };
+        assert_eq!(refused(Shape { rope_scaling, ..tiny() }), "rope_scaling");
         assert_eq!(refused(Shape { rms_eps: f32::NAN, ..tiny() }), "rms_eps");
         let huge = Shape { layers: 4096, hidden: 1 << 20, mlp: 1 << 22, ..tiny() };
         assert_eq!(refused(huge), "elements");
+    }
+
+    #[test]
+    fn shapes_written_before_there_was_scaling_are_still_read() {
+        let json = serde_json::to_string(&tiny()).unwrap();
+        assert!(!json.contains("rope_scaling") && !json.contains("o_bias"), "{json}");
+        assert_eq!(serde_json::from_str::<Shape>(&json).unwrap(), tiny());
+    }
+
+    #[test]
+    fn llama3_scaling_keeps_fast_angles_and_slows_slow_ones() {
+        let scaling = RopeScaling::Llama3 {
+            factor: 8.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_positions: 8192,
+        };
+        let per_turn = std::f64::consts::TAU / 8192.0;
+        assert_eq!(scaling.scaled(1.0), 1.0);
+        assert_eq!(scaling.scaled(per_turn / 2.0), per_turn / 16.0);
+        let between = scaling.scaled(2.5 * per_turn);
+        assert!((between / (2.5 * per_turn) - (0.5 + 0.5 / 8.0)).abs() < 1e-12);
     }
 }

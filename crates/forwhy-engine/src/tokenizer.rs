@@ -12,6 +12,8 @@
 //! the ids of the prompt for its last turn. Hugging Face's `apply_chat_template` gives the same ids
 //! unless a token would span the cut (an answer that begins with white space, in some vocabularies).
 
+mod bpe;
+
 use std::collections::BTreeMap;
 
 use forwhy_core::chat::Message;
@@ -19,6 +21,7 @@ use forwhy_core::tool::ToolDefinition;
 use serde_json::{Value, json};
 use tokenizers::Tokenizer;
 
+pub use self::bpe::{BpeParts, PreTokenizer};
 use crate::render::{RenderError, Template, Turns};
 
 /// A tokenizer with the chat template of its model.
@@ -42,23 +45,6 @@ pub struct Rendered {
     pub ids: Vec<u32>,
     /// As long as `ids`: content and end-of-turn token of the assistant's turns, nothing else.
     pub trained: Vec<bool>,
-}
-
-/// A byte-level BPE tokenizer in parts, as GGUF files hold it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BpeParts {
-    /// Token texts, in order of their ids.
-    pub vocab: Vec<String>,
-    /// Merge rules `left right`, first first.
-    pub merges: Vec<String>,
-    /// Ids of control tokens.
-    pub control: Vec<u32>,
-    /// Id that ends a turn.
-    pub end_of_turn: u32,
-    /// Id that fills up a batch.
-    pub pad: u32,
-    /// The chat template, Jinja.
-    pub template: String,
 }
 
 /// What `tokenizer.json` does not say.
@@ -107,8 +93,7 @@ fn bad(why: impl Into<String>) -> TokenizerError {
 }
 
 impl ChatTokenizer {
-    /// From a vocabulary with merges: GPT-2's byte level, digits split one by one before it (the
-    /// pre-tokenizer that GGUF files call `smollm`).
+    /// From a vocabulary with merges.
     pub fn from_bpe(parts: BpeParts) -> Result<Self, TokenizerError> {
         let text = |id: u32| {
             let known = parts.vocab.get(id as usize).cloned();
@@ -118,12 +103,12 @@ impl ChatTokenizer {
             template: parts.template.clone(),
             end_of_turn: text(parts.end_of_turn)?,
             pad: Some(text(parts.pad)?),
-            begin: None,
+            begin: parts.begin.map(text).transpose()?,
         };
-        for id in &parts.control {
+        for id in parts.control.iter().chain(&parts.whole) {
             text(*id)?;
         }
-        Self::from_json(bpe_json(&parts)?, chat)
+        Self::from_json(bpe::to_json(&parts)?, chat)
     }
 
     /// From the content of a `tokenizer.json`.
@@ -423,40 +408,6 @@ fn is_byte_level(pre_tokenizer: &Value) -> bool {
     let steps = steps.map_or(std::slice::from_ref(pre_tokenizer), Vec::as_slice);
     let plain = |step: &Value| step["add_prefix_space"] != Value::Bool(true);
     steps.iter().any(|step| step["type"] == "ByteLevel") && steps.iter().all(plain)
-}
-
-/// A complete `tokenizer.json` of a byte-level BPE tokenizer.
-fn bpe_json(parts: &BpeParts) -> Result<Value, TokenizerError> {
-    let mut vocab = serde_json::Map::new();
-    for (id, token) in parts.vocab.iter().enumerate() {
-        if vocab.insert(token.clone(), id.into()).is_some() {
-            return Err(bad(format!("token {token:?} occurs twice in the vocabulary")));
-        }
-    }
-    let merges = parts.merges.iter().map(|merge| {
-        let pair = merge.split_once(' ').filter(|(_, right)| !right.contains(' '));
-        pair.map(|(left, right)| json!([left, right]))
-            .ok_or_else(|| bad(format!("merge {merge:?} is not two tokens with one space between")))
-    });
-    let merges = merges.collect::<Result<Vec<_>, _>>()?;
-    let added = parts.control.iter().map(|id| {
-        json!({"id": id, "content": parts.vocab[*id as usize], "single_word": false,
-               "lstrip": false, "rstrip": false, "normalized": false, "special": true})
-    });
-    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
-    Ok(json!({
-        "version": "1.0", "truncation": null, "padding": null,
-        "added_tokens": added.collect::<Vec<_>>(),
-        "normalizer": null,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-            {"type": "Digits", "individual_digits": true}, byte_level]},
-        "post_processor": byte_level,
-        "decoder": byte_level,
-        "model": {"type": "BPE", "dropout": null, "unk_token": null,
-                  "continuing_subword_prefix": null, "end_of_word_suffix": null,
-                  "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
-                  "vocab": vocab, "merges": merges},
-    }))
 }
 
 #[cfg(test)]

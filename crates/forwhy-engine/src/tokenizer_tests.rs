@@ -15,7 +15,9 @@ fn parts() -> BpeParts {
     vocab.extend(["Ġ", "Ċ", "ĊĊ", "Ġa", "as", "12"].map(String::from));
     let merges = ["Ċ Ċ", "Ġ a", "a s", "1 2"].map(String::from).to_vec();
     let template = TEMPLATE.to_string();
-    BpeParts { vocab, merges, control: vec![0, 1, 2], end_of_turn: 2, pad: 2, template }
+    let (control, whole, begin) = (vec![0, 1, 2], Vec::new(), None);
+    let pre = PreTokenizer::SmolLm;
+    BpeParts { vocab, merges, pre, control, whole, end_of_turn: 2, pad: 2, begin, template }
 }
 
 fn tokenizer() -> ChatTokenizer {
@@ -174,8 +176,70 @@ fn fault_39_bad_vocabularies_are_refused_by_name() {
     assert!(changed("/added_tokens/1/rstrip", true.into()).contains("rstrip"));
 }
 
+/// Families' own templates, with their control tokens; the last ends a turn.
+const TEMPLATES: [(&str, &[&str]); 3] = [
+    (include_str!("../scripts/templates/qwen2.5.jinja"), &["<|im_start|>", "<|im_end|>"]),
+    (
+        include_str!("../scripts/templates/llama3.jinja"),
+        &["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
+    ),
+    (include_str!("../scripts/templates/mistral.jinja"), &["[INST]", "[/INST]", "</s>"]),
+];
+
+fn of_family((template, control): (&str, &[&str])) -> ChatTokenizer {
+    let mut parts = BpeParts { template: template.into(), ..parts() };
+    let from = parts.vocab.len() as u32;
+    parts.vocab.extend(control.iter().map(|t| t.to_string()));
+    parts.control.extend(from..parts.vocab.len() as u32);
+    parts.end_of_turn = parts.vocab.len() as u32 - 1;
+    ChatTokenizer::from_bpe(parts).unwrap()
+}
+
+/// A question, a call with its result or none, and an answer.
+fn tool_chat(texts: &[String; 3], called: bool) -> (Vec<Message>, Vec<ToolDefinition>) {
+    let tool = ToolDefinition {
+        name: "look".into(),
+        description: texts[0].clone(),
+        parameters: json!({"type": "object", "properties": {"at": {"type": "string"}}}),
+    };
+    let mut chat = vec![Message::system("s"), Message::user(&texts[0])];
+    if called {
+        let arguments = json!({"at": texts[1]}).to_string();
+        let (id, name) = ("a1b2c3d4e".to_string(), "look".to_string());
+        chat.push(Message::assistant(""));
+        chat[2].tool_calls.push(ToolCall { id: id.clone(), name, arguments });
+        chat.push(Message::tool_result(id, &texts[1]));
+    }
+    chat.push(Message::assistant(&texts[2]));
+    (chat, vec![tool])
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn with_tools_an_example_begins_with_its_prompt_and_trains_what_the_model_writes(
+        texts in prop::array::uniform3("[ -~\n]{0,12}|<\\|im_end\\|>|</s>|<\\|eot_id\\|>"),
+        called in any::<bool>(),
+    ) {
+        for family in TEMPLATES {
+            let t = of_family(family);
+            let (chat, tools) = tool_chat(&texts, called);
+            let whole = t.chat(&chat, &tools, false).unwrap();
+            prop_assert_eq!(t.decode(&whole.ids), t.chat_text(&chat, &tools, false).unwrap());
+            let mut produced = Vec::new();
+            for turn in (0..chat.len()).filter(|i| chat[*i].role == Role::Assistant) {
+                let prompt = t.chat(&chat[..turn], &tools, true).unwrap();
+                prop_assert!(whole.ids.starts_with(&prompt.ids));
+                let rest = &whole.ids[prompt.ids.len()..];
+                let end = rest.iter().position(|id| *id == t.end_of_turn()).unwrap();
+                produced.resize(prompt.ids.len(), false);
+                produced.resize(prompt.ids.len() + end + 1, true);
+            }
+            produced.resize(whole.ids.len(), false);
+            prop_assert_eq!(produced, whole.trained);
+        }
+    }
 
     #[test]
     fn an_example_begins_with_its_generation_prompt(

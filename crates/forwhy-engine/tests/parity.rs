@@ -1,162 +1,53 @@
 //! A tiny random Llama against transformers and PyTorch (`scripts/tiny_llama.py`): logits, loss,
-//! every gradient, and twenty steps of training.
+//! every gradient, and twenty steps of training; adapters in the format of peft, in and out
+//! (`scripts/lora.py`).
 
 #![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
+#![allow(clippy::print_stdout, reason = "says aloud what was skipped, and why")]
+
+mod traces;
 
 use std::path::Path;
 
-use forwhy_engine::buffer::Buf;
 use forwhy_engine::checkpoint::Checkpoint;
 use forwhy_engine::llama::{Llama, Scope};
-use forwhy_engine::pack::Pack;
-use forwhy_engine::safetensors::Safetensors;
-use forwhy_engine::shape::Layout;
-use forwhy_engine::trainer::{StepReport, TrainConfig, Trainer};
-use forwhy_engine::weights::{self, load_into};
+use forwhy_engine::shape::Shape;
+use forwhy_engine::trainer::{TrainConfig, Trainer};
+use forwhy_engine::weights::{self, ModelFiles};
+use forwhy_engine::{hf, peft};
+use forwhy_store::atomic;
 use serde_json::Value;
 
-const THREADS: usize = 2;
-
-fn fixture(name: &str) -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny").join(name)
-}
-
-fn expected() -> Value {
-    serde_json::from_slice(&std::fs::read(fixture("expected.json")).unwrap()).unwrap()
-}
-
-fn tensors() -> Safetensors {
-    Safetensors::open(&fixture("expected.safetensors")).unwrap()
-}
-
-fn model() -> Llama {
-    let files = weights::open(&fixture("")).unwrap();
-    let shape = files.source.shape().clone();
-    let layout = Layout::new(&shape);
-    let mut params = Buf::zeroed(layout.len());
-    load_into(files.source.as_ref(), &layout, &mut params).unwrap();
-    Llama::new(shape, params, THREADS).unwrap()
-}
-
-/// The batches of the trace, one pack each.
-fn packs(expected: &Value) -> Vec<Pack> {
-    let batches = expected["batches"].as_array().unwrap().iter();
-    let packs = batches.map(|batch| {
-        let ids: Vec<u32> = serde_json::from_value(batch["ids"].clone()).unwrap();
-        let trained: Vec<bool> = serde_json::from_value(batch["trained"].clone()).unwrap();
-        let mut pack = Pack::new();
-        pack.push_sequence(&ids, &trained);
-        pack
-    });
-    packs.collect()
-}
-
-fn checked_pack(expected: &Value) -> Pack {
-    packs(expected).swap_remove(expected["checked_batch"].as_u64().unwrap() as usize)
-}
-
-/// The trace's settings. Decay falls on all parameters, as in the script.
-fn config(expected: &Value) -> TrainConfig {
-    let x = |key: &str| expected["train"][key].as_f64().unwrap();
-    TrainConfig {
-        scope: Scope::All,
-        learning_rate: x("learning_rate") as f32,
-        warmup_steps: x("warmup_steps") as usize,
-        total_steps: x("total_steps") as usize,
-        min_lr_share: x("min_lr_share") as f32,
-        beta1: x("beta1") as f32,
-        beta2: x("beta2") as f32,
-        eps: x("eps") as f32,
-        weight_decay: x("weight_decay") as f32,
-        clip_norm: x("clip_norm") as f32,
-        ..TrainConfig::default()
-    }
-}
-
-fn close(got: f64, want: f64, relative: f64, what: &str) {
-    let off = (got - want).abs() / want.abs().max(1e-6);
-    assert!(off <= relative, "{what}: {got}, PyTorch has {want} (relative difference {off:.1e})");
-}
+use traces::{Trace, fixtures, llama, params};
 
 #[test]
 fn logits_are_those_of_transformers() {
-    let expected = expected();
-    let batch = &expected["batches"][expected["checked_batch"].as_u64().unwrap() as usize];
-    let ids: Vec<u32> = serde_json::from_value(batch["ids"].clone()).unwrap();
-    let mut pack = Pack::new();
-    pack.push_sequence(&ids, &vec![true; ids.len()]);
-    let rows = model().distributions(&pack).unwrap();
-    let (_, shape, logits) = tensors().tensor("logits").unwrap();
-    let stride = expected["logit_stride"].as_u64().unwrap() as usize;
-    for (want, got) in logits.chunks_exact(shape[1]).zip(rows.iter().step_by(stride)) {
-        let total = want.iter().map(|x| f64::from(*x).exp()).sum::<f64>().ln();
-        for (w, g) in want.iter().zip(got) {
-            let off = (f64::from(*w) - total - f64::from(*g)).abs();
-            assert!(off < 1e-4, "log-probability {g}, transformers has {}", f64::from(*w) - total);
-        }
-    }
+    let trace = Trace::open("tiny");
+    trace.check_logits(&mut trace.model(), 1e-4);
 }
 
 #[test]
 fn loss_and_every_gradient_are_those_of_pytorch() {
-    let expected = expected();
-    let mut model = model();
-    let layout = model.layout().clone();
-    // With beta1 = 0 and no clipping the first moment after one step is the gradient itself.
-    let config = TrainConfig { beta1: 0.0, clip_norm: 0.0, ..config(&expected) };
-    let mut trainer = Trainer::new(&mut model, config).unwrap();
-    let report = trainer.step(&[checked_pack(&expected)]).unwrap();
-    close(report.loss, expected["loss"].as_f64().unwrap(), 1e-5, "loss");
-    let gradient = trainer.save().m;
-    let wanted = tensors();
-    for tensor in layout.tensors() {
-        let (_, _, want) = wanted.tensor(&tensor.name).unwrap();
-        let largest = want.iter().fold(0f32, |a, x| a.max(x.abs()));
-        for (g, w) in gradient[tensor.range()].iter().zip(&want) {
-            let off = (g - w).abs() / largest;
-            assert!(off < 1e-3, "gradient of {}: {g}, PyTorch has {w}", tensor.name);
-        }
-    }
-}
-
-/// Steps `from..` of the trace on `trainer`, compared with PyTorch's.
-fn follow(
-    trainer: &mut Trainer,
-    expected: &Value,
-    steps: std::ops::Range<usize>,
-) -> Vec<StepReport> {
-    let packs = packs(expected);
-    let reports = steps.map(|step| {
-        let report = trainer.step(&packs[step % packs.len()..][..1]).unwrap();
-        let want = &expected["trace"][step];
-        let number = |key: &str| want[key].as_f64().unwrap();
-        let what = |name: &str| format!("{name} of step {step}");
-        close(report.loss, number("loss"), 1e-3, &what("loss"));
-        close(report.grad_norm, number("grad_norm"), 1e-3, &what("gradient norm"));
-        let rate = f64::from(report.learning_rate);
-        close(rate, number("learning_rate"), 1e-5, &what("learning rate"));
-        report
-    });
-    reports.collect()
+    Trace::open("tiny").check_gradients();
 }
 
 #[test]
 fn twenty_steps_of_training_follow_pytorch() {
-    let expected = expected();
-    let mut model = model();
-    let mut trainer = Trainer::new(&mut model, config(&expected)).unwrap();
-    follow(&mut trainer, &expected, 0..20);
+    let trace = Trace::open("tiny");
+    let mut model = trace.model();
+    let mut trainer = Trainer::new(&mut model, trace.config()).unwrap();
+    trace.follow(&mut trainer, 0..20);
 }
 
 #[test]
 fn a_run_resumed_from_a_checkpoint_file_equals_an_uninterrupted_one() {
-    let expected = expected();
+    let trace = Trace::open("tiny");
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("step-8.safetensors");
     for scope in [Scope::All, Scope::Top(1), Scope::Lora { rank: 2, alpha: 4.0 }] {
-        let config = TrainConfig { scope, ..config(&expected) };
-        let packs = packs(&expected);
-        let mut whole = model();
+        let config = TrainConfig { scope, ..trace.config() };
+        let packs = trace.packs();
+        let mut whole = trace.model();
         let mut trainer = Trainer::new(&mut whole, config.clone()).unwrap();
         for i in 0..8 {
             trainer.step(&packs[i % 4..][..1]).unwrap();
@@ -166,7 +57,7 @@ fn a_run_resumed_from_a_checkpoint_file_equals_an_uninterrupted_one() {
         Checkpoint::of_run("base".into(), weights, state).save(&path).unwrap();
         let rest: Vec<_> = (8..12).map(|i| trainer.step(&packs[i % 4..][..1]).unwrap()).collect();
 
-        let mut resumed = model();
+        let mut resumed = trace.model();
         let mut trainer = Trainer::new(&mut resumed, config).unwrap();
         let checkpoint = Checkpoint::load(&path, "base").unwrap();
         trainer.restore(&checkpoint.train_state().unwrap()).unwrap();
@@ -174,8 +65,96 @@ fn a_run_resumed_from_a_checkpoint_file_equals_an_uninterrupted_one() {
         assert_eq!(rest, again, "{scope:?}");
         assert!(whole.weights() == resumed.weights(), "{scope:?}");
 
-        let mut only_evaluated = model();
+        let mut only_evaluated = trace.model();
         only_evaluated.import_scope(scope, &checkpoint.weights).unwrap();
         assert_eq!(only_evaluated.export_scope(scope).unwrap(), checkpoint.weights);
     }
+}
+
+fn tiny() -> ModelFiles {
+    weights::open(&fixtures("tiny")).unwrap()
+}
+
+#[test]
+fn an_adapter_of_peft_gives_the_logits_of_peft() {
+    let files = tiny();
+    let (scope, tensors) = peft::open(&fixtures("peft"), files.source.shape()).unwrap();
+    // Rank 4 and alpha 3, rank-stabilised: 3 / sqrt(4) = 6 / 4.
+    assert_eq!(scope, Scope::Lora { rank: 4, alpha: 6.0 });
+    let mut model = llama(&files);
+    model.import_scope(scope, &tensors).unwrap();
+    let trace = Trace::open("tiny").expecting(&fixtures("peft/expected.safetensors"));
+    trace.check_logits(&mut model, 1e-4);
+    assert_eq!(model.export_scope(scope).unwrap(), tensors);
+}
+
+#[test]
+fn an_adapter_is_exported_as_it_was_read_and_targets_the_same_projections() {
+    let shape = tiny().source.shape().clone();
+    let (scope, tensors) = peft::open(&fixtures("peft"), &shape).unwrap();
+    let Scope::Lora { rank, alpha } = scope else { panic!("an adapter has the scope of adapters") };
+    let dir = tempfile::tempdir().unwrap();
+    peft::export(dir.path(), (rank, alpha), &tensors, "tiny").unwrap();
+    assert_eq!(peft::open(dir.path(), &shape).unwrap(), (scope, tensors));
+    let config = std::fs::read(dir.path().join("adapter_config.json")).unwrap();
+    let config: Value = serde_json::from_slice(&config).unwrap();
+    assert_eq!(config["target_modules"], serde_json::json!(["down_proj", "q_proj", "v_proj"]));
+}
+
+#[test]
+fn fault_39_adapters_that_would_be_computed_wrongly_are_named() {
+    let shape = tiny().source.shape().clone();
+    let with = |key: &str, value: Value| {
+        let dir = tempfile::tempdir().unwrap();
+        let config = std::fs::read(fixtures("peft/adapter_config.json")).unwrap();
+        let mut config: Value = serde_json::from_slice(&config).unwrap();
+        config[key] = value;
+        atomic::write_json(&dir.path().join("adapter_config.json"), &config).unwrap();
+        let file = "adapter_model.safetensors";
+        std::fs::copy(fixtures("peft").join(file), dir.path().join(file)).unwrap();
+        peft::open(dir.path(), &shape).unwrap_err().to_string()
+    };
+    assert!(with("use_dora", true.into()).contains("use_dora = true"));
+    assert!(with("bias", "all".into()).contains("bias = \"all\""));
+    assert!(with("peft_type", "LOHA".into()).contains("peft_type = \"LOHA\""));
+    assert!(with("modules_to_save", serde_json::json!(["lm_head"])).contains("modules_to_save"));
+    assert!(with("rank_pattern", serde_json::json!({"q_proj": 2})).contains("rank_pattern"));
+    assert!(with("r", 8.into()).contains("has shape [4, 32], expected [8, 32]"));
+    assert!(with("lora_alpha", Value::Null).contains("lora_alpha is null"));
+    let one = Shape { layers: 1, ..shape.clone() };
+    let extra = peft::open(&fixtures("peft"), &one).unwrap_err().to_string();
+    assert!(extra.contains("layers.1") && extra.contains("on no projection"), "{extra}");
+}
+
+/// A trained adapter on all projections.
+fn trained(model: &mut Llama, scope: Scope) {
+    let trace = Trace::open("tiny");
+    let config = TrainConfig { scope, ..trace.config() };
+    Trainer::new(model, config).unwrap().step(&trace.packs()[..1]).unwrap();
+}
+
+#[test]
+fn peft_and_transformers_load_what_is_exported_with_the_same_logits() {
+    let Some(venv) = std::env::var_os("FORWHY_PEER_VENV") else {
+        println!("SKIPPED: peft itself: set FORWHY_PEER_VENV to a Python environment that has it");
+        return;
+    };
+    let (files, scope) = (tiny(), Scope::Lora { rank: 2, alpha: 4.0 });
+    let mut model = llama(&files);
+    trained(&mut model, scope);
+    let dir = tempfile::tempdir().unwrap();
+    let (adapter, merged) = (dir.path().join("adapter"), dir.path().join("merged"));
+    let tensors = model.export_scope(scope).unwrap();
+    peft::export(&adapter, (2, 4.0), &tensors, "tiny").unwrap();
+    hf::export(&merged, files.source.shape(), model.weights(), &files.tokenizer).unwrap();
+    for (base, adapter) in [(fixtures("tiny"), adapter.as_path()), (merged, Path::new("-"))] {
+        let out = dir.path().join("logits.safetensors");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/lora.py");
+        let mut python = std::process::Command::new(Path::new(&venv).join("bin/python"));
+        python.arg(script).arg("logits").arg(base).arg(adapter).arg(&out);
+        python.env("PYTHONDONTWRITEBYTECODE", "1");
+        assert!(python.status().unwrap().success(), "the peer failed");
+        Trace::open("tiny").expecting(&out).check_logits(&mut model, 1e-4);
+    }
+    assert!(params(&files)[..] != model.weights()[..]);
 }

@@ -5,17 +5,20 @@
 #![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
 #![allow(clippy::print_stdout, reason = "says aloud what was skipped, and why")]
 
+mod traces;
+
 use std::path::Path;
 
 use forwhy_core::chat::{Message, Role};
-use forwhy_engine::buffer::Buf;
 use forwhy_engine::llama::{Llama, Scope};
 use forwhy_engine::pack::Pack;
 use forwhy_engine::shape::Layout;
 use forwhy_engine::trainer::{TrainConfig, Trainer};
-use forwhy_engine::weights::{self, ModelFiles, load_into};
+use forwhy_engine::weights::{self, ModelFiles};
 use forwhy_engine::{hf, pull};
 use serde_json::Value;
+
+use traces::{llama, params};
 
 const THREADS: usize = 2;
 /// BLAKE3 of the file from which the numbers were made.
@@ -74,17 +77,6 @@ fn chats_get_the_text_and_ids_of_transformers() {
         let chat = model.tokenizer.chat(&messages, &[], prompt).unwrap();
         assert_eq!(chat.ids, ids(&case["ids"]), "{text:?}");
     }
-}
-
-fn llama(files: &ModelFiles) -> Llama {
-    Llama::new(files.source.shape().clone(), params(files), THREADS).unwrap()
-}
-
-fn params(files: &ModelFiles) -> Buf {
-    let layout = Layout::new(files.source.shape());
-    let mut params = Buf::zeroed(layout.len());
-    load_into(files.source.as_ref(), &layout, &mut params).unwrap();
-    params
 }
 
 fn pack_of(ids: &[u32]) -> Pack {

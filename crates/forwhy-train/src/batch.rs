@@ -138,19 +138,30 @@ pub fn groups(
     Ok(groups)
 }
 
-/// The prompt of a row, and its answer if that can be split off: a chat with one assistant turn.
-fn split(
-    row: &Row,
-    tokenizer: &ChatTokenizer,
-) -> Result<(Rendered, Option<Vec<u32>>), TokenizerError> {
+/// A row as the model reads it in training. The first token is never a target, whatever the mask
+/// says of it: nothing comes before it.
+pub fn rendered(row: &Row, tokenizer: &ChatTokenizer) -> Result<Rendered, TokenizerError> {
     if let Some(text) = &row.text {
-        return Ok((tokenizer.document(text), None));
+        return Ok(tokenizer.document(text));
     }
     let mut whole = tokenizer.chat(&row.messages, &[], false)?;
     // What a template writes behind the last end-of-turn token is never produced nor read.
     let end = whole.trained.iter().rposition(|t| *t).map_or(whole.ids.len(), |i| i + 1);
     whole.ids.truncate(end);
     whole.trained.truncate(end);
+    Ok(whole)
+}
+
+/// The prompt of a row, and its answer if that can be split off: a chat with one assistant turn.
+fn split(
+    row: &Row,
+    tokenizer: &ChatTokenizer,
+) -> Result<(Rendered, Option<Vec<u32>>), TokenizerError> {
+    let mut whole = rendered(row, tokenizer)?;
+    if row.text.is_some() {
+        return Ok((whole, None));
+    }
+    let end = whole.ids.len();
     let answers = row.messages.iter().filter(|m| m.role == Role::Assistant).count();
     if answers != 1 {
         return Ok((whole, None));

@@ -1,6 +1,7 @@
 //! The commands: one file each. This one holds the arguments, the dispatch and the exit codes.
 
 mod curate;
+mod data;
 mod doctor;
 mod eval;
 mod model;
@@ -36,12 +37,15 @@ enum Command {
     Plan(plan::Arguments),
     /// Write the report of a run folder again, from its results.
     Report(report::Arguments),
-    /// The start model: fetch, list, inspect, export.
+    /// The start model: fetch, list, inspect, export, merge an adapter.
     #[command(subcommand)]
     Model(model::Command),
     /// Look at training data: shapes, repetitions, names, traces of the evaluation.
     #[command(subcommand)]
     Curate(curate::Command),
+    /// Training data as the model reads it: which tokens carry loss.
+    #[command(subcommand)]
+    Data(data::Command),
     /// Evaluations: agreement of the oracle with labels of readers.
     #[command(subcommand)]
     Eval(eval::Command),
@@ -61,6 +65,7 @@ pub(crate) fn dispatch(arguments: &Arguments) -> Result<()> {
         Command::Report(arguments) => report::run(arguments),
         Command::Model(command) => model::run(command),
         Command::Curate(command) => curate::run(command),
+        Command::Data(command) => data::run(command),
         Command::Eval(command) => eval::run(command),
         Command::Power(arguments) => power::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),

@@ -1,12 +1,13 @@
 //! Backward pass of one block, and of the trained blocks of a pack.
 
 use super::Llama;
-use super::forward::Frame;
+use super::forward::{Frame, block_forward};
 use super::gradient::Gradient;
 use super::plan::Block;
-use super::space::{Saved, Scratch};
+use super::space::{Saved, Scratch, Space};
 use crate::attention::{self, Attention};
 use crate::lora::Site;
+use crate::ops::qk_norm::QkNorm;
 use crate::ops::rope::Turn;
 use crate::ops::{norm, rope, swiglu};
 use crate::pack::Rows;
@@ -40,6 +41,8 @@ fn mlp_backward(
     span(Part::LinearDx, || block.down.dx(w, dx, act));
     span(Part::Swiglu, || swiglu::backward(gate_up, act, f));
     span(Part::LinearDw, || g.linear((index, Site::Down), block.down, dx, act));
+    g.bias(&block.down_bias, dx);
+    g.bias(&block.gate_up_bias, gate_up);
     let kept =
         norm::Kept { x: &saved.mid[..r * h], w: &w[block.norm2.clone()], inv: &saved.inv2[..r] };
     let (normed, dnormed) = (&mut scratch.normed[..r * h], &mut scratch.dnormed[..r * h]);
@@ -63,6 +66,7 @@ fn attention_backward(
     let datt = &mut scratch.dnormed[..att.len()];
     span(Part::LinearDx, || block.o.dx(w, dx, datt));
     span(Part::LinearDw, || g.linear((index, Site::O), block.o, dx, att));
+    g.bias(&block.o_bias, dx);
     let dqkv = &mut scratch.dqkv[..r * shape.qkv_width()];
     let kept = attention::Kept {
         qkv: &saved.qkv[..r * shape.qkv_width()],
@@ -72,11 +76,11 @@ fn attention_backward(
     span(Part::AttentionBwd, || Attention::new(shape).backward(rows, kept, datt, dqkv));
     let turned = shape.heads + shape.kv_heads;
     span(Part::Rope, || rope::turn(table, &rows.positions, dqkv, turned, Turn::Backward));
-    if let Some(db) = block.qkv_bias.clone().and_then(|bias| g.vector(bias)) {
-        for row in dqkv.chunks_exact(db.len()) {
-            db.iter_mut().zip(row).for_each(|(a, b)| *a += b);
-        }
+    if let Some(place) = &block.qk_norm {
+        let (norm, qk) = (QkNorm::new(shape, &w[place.clone()]), &saved.qk[..r * shape.qk_width()]);
+        span(Part::Norm, || norm.backward(qk, dqkv, g.vector(place.clone())));
     }
+    g.bias(&block.qkv_bias, dqkv);
     let kept =
         norm::Kept { x: &saved.input[..r * h], w: &w[block.norm1.clone()], inv: &saved.inv1[..r] };
     let (normed, dnormed) = (&mut scratch.normed[..r * h], &mut scratch.dnormed[..r * h]);
@@ -91,10 +95,22 @@ impl Llama {
     pub(super) fn blocks_backward(&mut self, rows: &Rows, first: usize, g: &mut Gradient) {
         let Llama { shape, plan, weights, space, table, .. } = self;
         let frame = Frame { shape, w: weights, rows, table };
-        let dx = &mut space.dstream[..frame.r() * shape.hidden];
-        let blocks = plan.blocks.iter().enumerate().skip(first).zip(&mut space.kept);
-        for ((index, block), saved) in blocks.rev() {
-            block_backward(frame, (index, block), saved, &mut space.scratch, dx, g);
+        let Space { stream, dstream, scratch, passing, kept, inputs, .. } = space;
+        let n = frame.r() * shape.hidden;
+        let (stream, dx) = (&mut stream[..n], &mut dstream[..n]);
+        for (index, block) in plan.blocks.iter().enumerate().skip(first).rev() {
+            let saved = match (inputs.get(index - first), &mut *passing) {
+                (Some(input), Some(saved)) => {
+                    // the forward pass left those of the last block
+                    if index + 1 < shape.layers {
+                        stream.copy_from_slice(&input[..n]);
+                        block_forward(frame, block, saved, scratch, stream);
+                    }
+                    saved
+                }
+                _ => &mut kept[index - first],
+            };
+            block_backward(frame, (index, block), saved, scratch, dx, g);
         }
         let tied = shape.tied_head;
         span(Part::Embedding, || g.embedding(plan.embed, &rows.ids, dx, !tied));

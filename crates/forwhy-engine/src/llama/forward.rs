@@ -1,6 +1,6 @@
 //! Forward pass of one block, and of all blocks of a pack.
 
-use super::plan::Block;
+use super::plan::{Block, add_bias};
 use super::space::{Saved, Scratch};
 use super::{Llama, Store};
 use crate::attention::Attention;
@@ -25,13 +25,6 @@ impl Frame<'_> {
     }
 }
 
-/// Adds `bias` to each row of x.
-pub(crate) fn add_bias(x: &mut [f32], bias: &[f32]) {
-    for row in x.chunks_exact_mut(bias.len()) {
-        row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
-    }
-}
-
 /// stream[r,h] goes through a block; `saved` keeps what its backward pass needs.
 pub(crate) fn block_forward(
     frame: Frame,
@@ -53,21 +46,23 @@ pub(crate) fn block_forward(
         norm::forward(stream, &w[block.norm1.clone()], shape.rms_eps, normed, inv1);
     });
     span(Part::LinearFwd, || block.qkv.fwd(w, normed, qkv, false));
-    if let Some(bias) = &block.qkv_bias {
-        add_bias(qkv, &w[bias.clone()]);
-    }
+    let qk = &mut saved.qk[..if shape.qk_norm { r * shape.qk_width() } else { 0 }];
+    span(Part::Norm, || block.finish_qkv(shape, w, qkv, qk));
     let turned = shape.heads + shape.kv_heads;
     span(Part::Rope, || rope::turn(table, &rows.positions, qkv, turned, Turn::Forward));
     let lse = &mut saved.lse[..r * shape.heads];
     span(Part::Attention, || Attention::new(shape).forward(rows, qkv, att, lse));
     // the residual is added by the product
     span(Part::LinearFwd, || block.o.fwd(w, att, mid, true));
+    add_bias(w, &block.o_bias, mid);
     span(Part::Norm, || norm::forward(mid, &w[block.norm2.clone()], shape.rms_eps, normed, inv2));
     span(Part::LinearFwd, || block.gate_up.fwd(w, normed, gate_up, false));
+    add_bias(w, &block.gate_up_bias, gate_up);
     let act = &mut scratch.act[..r * f];
     span(Part::Swiglu, || swiglu::forward(gate_up, act, f));
     span(Part::Norm, || stream.copy_from_slice(mid));
     span(Part::LinearFwd, || block.down.fwd(w, act, stream, true));
+    add_bias(w, &block.down_bias, stream);
 }
 
 impl Llama {
@@ -81,9 +76,9 @@ impl Llama {
         hash: Option<[u8; 32]>,
         mut store: Option<&mut Store>,
     ) {
-        let Llama { shape, plan, weights, space, table, trunk, .. } = self;
+        let Llama { shape, plan, weights, space, table, trunk, recompute, .. } = self;
         table.reach(rows.longest());
-        space.reserve(shape, rows.ids.len(), shape.layers - keep_from);
+        space.reserve(shape, rows.ids.len(), shape.layers - keep_from, *recompute);
         let frame = Frame { shape, w: weights, rows, table };
         let stream = &mut space.stream[..frame.r() * shape.hidden];
         let trunk = trunk.as_ref().filter(|t| keep_from >= t.blocks());
@@ -105,7 +100,11 @@ impl Llama {
                 trunk.put(hash, stream);
             }
             let saved = match index.checked_sub(keep_from) {
-                Some(kept) => &mut space.kept[kept],
+                Some(kept) if !*recompute => &mut space.kept[kept],
+                Some(kept) => {
+                    space.inputs[kept][..stream.len()].copy_from_slice(stream);
+                    space.passing.as_mut().unwrap_or_else(|| unreachable!("reserved above"))
+                }
                 None => space.passing.as_mut().unwrap_or_else(|| unreachable!("reserved above")),
             };
             block_forward(frame, block, saved, &mut space.scratch, stream);

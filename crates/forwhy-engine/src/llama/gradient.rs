@@ -60,6 +60,14 @@ impl Gradient<'_> {
         }
     }
 
+    /// Gradient of the bias at `place`, if there is one: the sum of the rows of dy.
+    pub(super) fn bias(&mut self, place: &Option<Range<usize>>, dy: &[f32]) {
+        let Some(db) = place.clone().and_then(|place| self.vector(place)) else { return };
+        for row in dy.chunks_exact(db.len()) {
+            db.iter_mut().zip(row).for_each(|(a, b)| *a += b);
+        }
+    }
+
     /// As `vector`, for the final norm, which comes in chunks and is trained only with all.
     pub(super) fn final_norm(&mut self, range: Range<usize>, later: bool) -> Option<&mut [f32]> {
         let Gradient::Flat { g, from, add } = self else { return None };

@@ -5,6 +5,7 @@ use super::Llama;
 use super::gradient::Gradient;
 use super::plan::Plan;
 use super::space::{HEAD_ROWS, HeadSpace};
+use crate::linear::Linear;
 use crate::ops::loss;
 use crate::ops::norm::{self, Kept};
 use crate::pack::Target;
@@ -42,11 +43,10 @@ impl Llama {
             let wanted: Vec<(u32, f32)> = targets.iter().map(|t| (t.id, t.weight)).collect();
             logits(shape, plan, w, (stream, &rows), head);
             let dlogits = &mut head.logits[..n * shape.vocab];
-            total += span(Part::Loss, || loss::cross_entropy(dlogits, &wanted, shape.vocab));
             let (dnormed, dx) = (&mut head.dnormed[..n * h], &mut head.dx[..n * h]);
-            span(Part::Head, || {
-                plan.head.dx(w, dlogits, dnormed);
-                g.head(plan.head, dlogits, &head.normed[..n * h], chunk > 0);
+            let normed = &head.normed[..n * h];
+            total += loss_gradient(plan.head, w, &wanted, dlogits, dnormed, |dlogits| {
+                g.head(plan.head, dlogits, normed, chunk > 0);
             });
             dx.fill(0.0);
             let kept = Kept { x: &head.x[..n * h], w: &w[plan.norm.clone()], inv: &head.inv[..n] };
@@ -58,6 +58,24 @@ impl Llama {
         }
         total
     }
+}
+
+/// Loss of logits[n,v] = x[n,h] W^T against `wanted` (id, weight); they become their gradient, which
+/// `weights` takes for that of W, and dx[n,h] becomes that of x.
+pub(crate) fn loss_gradient(
+    head: Linear,
+    w: &[f32],
+    wanted: &[(u32, f32)],
+    logits: &mut [f32],
+    dx: &mut [f32],
+    weights: impl FnOnce(&[f32]),
+) -> f64 {
+    let nats = span(Part::Loss, || loss::cross_entropy(logits, wanted, head.out));
+    span(Part::Head, || {
+        head.dx(w, logits, dx);
+        weights(logits);
+    });
+    nats
 }
 
 /// head.logits[n,v] of `rows` of the stream.

@@ -11,6 +11,8 @@ pub(crate) struct Saved {
     pub(crate) input: Buf,
     pub(crate) inv1: Buf,
     pub(crate) qkv: Buf,
+    /// q and k before their norms, `[r, (n+k)d]`; empty without norms.
+    pub(crate) qk: Buf,
     pub(crate) lse: Buf,
     pub(crate) att: Buf,
     pub(crate) mid: Buf,
@@ -24,6 +26,7 @@ impl Saved {
             input: Buf::zeroed(r * shape.hidden),
             inv1: Buf::zeroed(r),
             qkv: Buf::zeroed(r * shape.qkv_width()),
+            qk: Buf::zeroed(if shape.qk_norm { r * shape.qk_width() } else { 0 }),
             lse: Buf::zeroed(r * shape.heads),
             att: Buf::zeroed(r * shape.attention_width()),
             mid: Buf::zeroed(r * shape.hidden),
@@ -81,6 +84,8 @@ pub(crate) struct Space {
     pub(crate) passing: Option<Saved>,
     /// For the top blocks, in their order.
     pub(crate) kept: Vec<Saved>,
+    /// In place of `kept` where activations are computed again: the blocks' inputs, `[r,h]`.
+    pub(crate) inputs: Vec<Buf>,
     pub(crate) head: Option<HeadSpace>,
 }
 
@@ -90,11 +95,13 @@ impl Space {
         let none = || Buf::zeroed(0);
         let scratch = Scratch { normed: none(), act: none(), dnormed: none(), dqkv: none() };
         let (stream, dstream) = (none(), none());
-        Space { rows: 0, stream, dstream, scratch, passing: None, kept: Vec::new(), head: None }
+        let (kept, inputs) = (Vec::new(), Vec::new());
+        Space { rows: 0, stream, dstream, scratch, passing: None, kept, inputs, head: None }
     }
 
-    /// Makes room for `rows` rows, of which the top `kept` blocks keep their activations.
-    pub(crate) fn reserve(&mut self, shape: &Shape, rows: usize, kept: usize) {
+    /// Makes room for `rows` rows, of which the top `kept` blocks keep their activations, or only
+    /// their inputs if they are to `recompute` the rest.
+    pub(crate) fn reserve(&mut self, shape: &Shape, rows: usize, kept: usize, recompute: bool) {
         if rows > self.rows {
             *self = Space { head: self.head.take(), ..Space::empty() };
             // packs differ by a few rows: do not start anew for each
@@ -105,7 +112,7 @@ impl Space {
             self.scratch.act = Buf::zeroed(rows * shape.mlp);
         }
         let rows = self.rows;
-        if kept < shape.layers && self.passing.is_none() {
+        if (recompute || kept < shape.layers) && self.passing.is_none() {
             self.passing = Some(Saved::new(shape, rows));
         }
         if kept > 0 && self.dstream.is_empty() {
@@ -114,7 +121,10 @@ impl Space {
             self.scratch.dnormed = Buf::zeroed(rows * widest);
             self.scratch.dqkv = Buf::zeroed(rows * shape.qkv_width());
         }
-        while self.kept.len() < kept {
+        while recompute && self.inputs.len() < kept {
+            self.inputs.push(Buf::zeroed(rows * shape.hidden));
+        }
+        while !recompute && self.kept.len() < kept {
             self.kept.push(Saved::new(shape, rows));
         }
     }

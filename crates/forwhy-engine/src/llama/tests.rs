@@ -59,8 +59,11 @@ fn close(a: &[f32], b: &[f32], share: f64) -> bool {
 
 #[test]
 fn every_tensors_gradient_agrees_with_finite_differences() {
-    for (tied_head, qkv_bias) in [(true, false), (false, true)] {
-        let mut model = model(Shape { tied_head, qkv_bias, ..tiny_shape() });
+    let (llama, qwen2) = (tiny_shape(), Shape { qkv_bias: true, ..tiny_shape() });
+    let biased = Shape { o_bias: true, mlp_bias: true, tied_head: false, ..qwen2.clone() };
+    let qwen3 = Shape { qk_norm: true, head_dim: 24, ..tiny_shape() };
+    for shape in [llama, qwen2, biased, qwen3] {
+        let mut model = model(shape);
         let pack = mixed();
         let (total, g) = flat_gradient(&mut model, &pack);
         assert!((total - loss(&mut model, &pack)).abs() < 1e-3 * total, "two ways to the loss");
@@ -215,6 +218,21 @@ fn a_resumed_run_equals_an_uninterrupted_one_to_the_bit() {
             trainer.step(&[sequence(40, step)]).unwrap();
         });
         assert!(whole.weights[..] == resumed.weights[..], "{scope:?}");
+    }
+}
+
+#[test]
+fn recomputed_activations_give_the_same_bits() {
+    for scope in SCOPES {
+        let run = |recompute: bool| {
+            let mut model = model(tiny_shape());
+            model.set_recompute(recompute);
+            let mut trainer = Trainer::new(&mut model, config(scope)).unwrap();
+            let packs = [mixed(), sequence(40, 1)];
+            let losses: Vec<f64> = (0..3).map(|_| trainer.step(&packs).unwrap().loss).collect();
+            (losses, model.weights.to_vec())
+        };
+        assert!(run(true) == run(false), "{scope:?}");
     }
 }
 

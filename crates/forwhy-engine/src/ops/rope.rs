@@ -9,7 +9,8 @@ use crate::threads::PART_ROWS;
 /// Cosines and sines by position, `[t, d/2]` each; grows with the longest sequence seen.
 pub(crate) struct Table {
     half: usize,
-    theta: f64,
+    /// Angle per position, `[d/2]`.
+    rates: Vec<f64>,
     cos: Vec<f32>,
     sin: Vec<f32>,
 }
@@ -17,15 +18,16 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) fn new(shape: &Shape) -> Self {
         let half = shape.head_dim / 2;
-        Table { half, theta: shape.rope_theta, cos: Vec::new(), sin: Vec::new() }
+        let rate = |j: usize| shape.rope_theta.powf(-(j as f64) / half as f64);
+        let rates = (0..half).map(|j| shape.rope_scaling.scaled(rate(j))).collect();
+        Table { half, rates, cos: Vec::new(), sin: Vec::new() }
     }
 
     /// Makes sure that positions below `positions` are there. Angles in f64: at large positions f32
     /// loses the digits that matter.
     pub(crate) fn reach(&mut self, positions: usize) {
         for position in self.cos.len() / self.half..positions {
-            for j in 0..self.half {
-                let rate = self.theta.powf(-(j as f64) / self.half as f64);
+            for rate in &self.rates {
                 let angle = position as f64 * rate;
                 self.cos.push(angle.cos() as f32);
                 self.sin.push(angle.sin() as f32);

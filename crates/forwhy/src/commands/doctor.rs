@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use forwhy_core::results::Maybe;
-use forwhy_engine::pull;
+use forwhy_engine::{kernels, pull};
 use forwhy_lab::environment;
 
 use super::print;
@@ -23,6 +23,10 @@ pub(crate) fn run() -> Result<()> {
     writeln!(out, "system    {}", machine.system)?;
     writeln!(out, "processor {}, {} threads", shown(&machine.cpu), machine.threads)?;
     writeln!(out, "vectors   {}", machine.features.join(" "))?;
+    match kernels::description() {
+        Ok(kernels) => writeln!(out, "kernels   {kernels}")?,
+        Err(error) => writeln!(out, "kernels   {error}")?,
+    }
     match pull::find() {
         Ok(Some(path)) => writeln!(out, "model     {}", path.display())?,
         Ok(None) => writeln!(

@@ -1,11 +1,13 @@
-//! `forwhy model pull|list|inspect|export`.
+//! `forwhy model pull|list|inspect|export|merge`.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use forwhy_engine::checkpoint::Checkpoint;
+use forwhy_engine::llama::Scope;
 use forwhy_engine::local::LocalModel;
 use forwhy_engine::pull::{self, Stage};
-use forwhy_engine::{hf, weights};
+use forwhy_engine::{hf, peft, weights};
 use forwhy_lab::outside::Progress as _;
 
 use super::{input, print};
@@ -35,6 +37,19 @@ pub(crate) enum Command {
         /// The start model; the default model if absent.
         #[arg(long)]
         model: Option<PathBuf>,
+        /// Write the LoRA adapter of the checkpoint alone, in the format of peft.
+        #[arg(long, requires = "checkpoint")]
+        adapter: bool,
+    },
+    /// Merge a LoRA adapter in the format of peft into its model, as a folder in Hugging Face layout.
+    Merge {
+        /// The folder with adapter_config.json and adapter_model.safetensors.
+        adapter: PathBuf,
+        /// The folder to write.
+        to: PathBuf,
+        /// The model that the adapter is for; the default model if absent.
+        #[arg(long)]
+        model: Option<PathBuf>,
     },
 }
 
@@ -46,9 +61,13 @@ pub(crate) fn run(command: &Command) -> Result<()> {
         }
         Command::List => list(),
         Command::Inspect { path } => inspect(path.as_deref()),
-        Command::Export { to, checkpoint, model } => {
+        Command::Export { to, checkpoint: Some(checkpoint), model, adapter: true } => {
+            export_adapter(to, checkpoint, model.as_deref())
+        }
+        Command::Export { to, checkpoint, model, adapter: _ } => {
             export(to, checkpoint.as_deref(), model.as_deref())
         }
+        Command::Merge { adapter, to, model } => merge(adapter, to, model.as_deref()),
     }
 }
 
@@ -87,7 +106,7 @@ fn list() -> Result<()> {
     print(&text)
 }
 
-fn chosen(path: Option<&Path>) -> Result<PathBuf> {
+pub(crate) fn chosen(path: Option<&Path>) -> Result<PathBuf> {
     match path {
         Some(path) => Ok(path.into()),
         None => find_or_pull(DEFAULT, Path::new(""), &Bars::new()),
@@ -112,11 +131,40 @@ fn export(to: &Path, checkpoint: Option<&Path>, model: Option<&Path>) -> Result<
     let base = files.source.hash();
     let model = LocalModel::load(files, 1)?;
     if let Some(path) = checkpoint {
-        let checkpoint = input(forwhy_engine::checkpoint::Checkpoint::load(path, &base))?;
+        let checkpoint = input(Checkpoint::load(path, &base))?;
         model.import_scope(checkpoint.scope, &checkpoint.weights)?;
     }
+    write(&model, to)
+}
+
+/// Writes the model as it is now.
+fn write(model: &LocalModel, to: &Path) -> Result<()> {
     let written = model
         .with_llama(|llama| hf::export(to, llama.shape(), llama.weights(), model.tokenizer()))?;
     written.with_context(|| format!("cannot export to {}", to.display()))?;
     print(&format!("{}\n", to.display()))
+}
+
+fn export_adapter(to: &Path, checkpoint: &Path, model: Option<&Path>) -> Result<()> {
+    let path = chosen(model)?;
+    let base = input(weights::open(&path))?.source.hash();
+    let found = input(Checkpoint::load(checkpoint, &base))?;
+    let Scope::Lora { rank, alpha } = found.scope else {
+        let what = format!(
+            "{} holds trained weights, no adapter; leave --adapter out",
+            checkpoint.display()
+        );
+        return input(Err(anyhow!(what)));
+    };
+    let written = peft::export(to, (rank, alpha), &found.weights, &path.display().to_string());
+    written.with_context(|| format!("cannot export to {}", to.display()))?;
+    print(&format!("{}\n", to.display()))
+}
+
+fn merge(adapter: &Path, to: &Path, model: Option<&Path>) -> Result<()> {
+    let files = input(weights::open(&chosen(model)?))?;
+    let (scope, tensors) = input(peft::open(adapter, files.source.shape()))?;
+    let model = LocalModel::load(files, 1)?;
+    model.import_scope(scope, &tensors)?;
+    write(&model, to)
 }

@@ -112,3 +112,19 @@ fn curate_check_flags_what_is_planted() {
     error: 4 flag(s), listed above
     "###);
 }
+
+#[test]
+fn data_mask_shows_which_tokens_of_a_row_are_trained() {
+    let micro = Micro::new();
+    let mask =
+        |rest: &[&str]| micro.forwhy(&[&["data", "mask", FILE, "--model", "model"], rest].concat());
+    insta::assert_snapshot!(mask(&[]).ends(0).out, @"");
+    insta::assert_snapshot!(mask(&["--row", "nobody"]).ends(2).err, @"");
+    let json: serde_json::Value =
+        serde_json::from_str(&mask(&["--row", "advice-2", "--json"]).ends(0).out).unwrap();
+    let pieces = json["pieces"].as_array().unwrap().iter();
+    let trained: Vec<&str> =
+        pieces.filter(|p| p["trained"] == true).map(|p| p["text"].as_str().unwrap()).collect();
+    assert_eq!(json["row"], "advice-2");
+    insta::assert_snapshot!(trained.join("|"), @"");
+}

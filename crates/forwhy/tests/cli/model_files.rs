@@ -42,7 +42,7 @@ fn fault_39_an_architecture_that_is_not_ours_is_refused() {
     let micro = Micro::new();
     micro.edit("model/config.json", "LlamaForCausalLM", "MambaForCausalLM");
     micro.edit("model/config.json", "\"llama\"", "\"mamba\"");
-    insta::assert_snapshot!(micro.run().ends(2).err, @r#"error: model/config.json cannot be used: model_type "mamba"; "llama" and "qwen2" are supported"#);
+    insta::assert_snapshot!(micro.run().ends(2).err, @r#"error: model/config.json cannot be used: model_type "mamba"; "llama", "qwen2", "qwen3" and "mistral" are supported"#);
 }
 
 #[test]

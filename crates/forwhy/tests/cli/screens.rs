@@ -16,8 +16,9 @@ fn help_names_every_command() {
               stopped
       plan    What a study would do: units, tokens, time. Changes nothing
       report  Write the report of a run folder again, from its results
-      model   The start model: fetch, list, inspect, export
+      model   The start model: fetch, list, inspect, export, merge an adapter
       curate  Look at training data: shapes, repetitions, names, traces of the evaluation
+      data    Training data as the model reads it: which tokens carry loss
       eval    Evaluations: agreement of the oracle with labels of readers
       power   Samples needed to tell two rates apart
       doctor  What this machine is, and what forwhy would use of it
@@ -75,7 +76,7 @@ fn help_of_the_commands() {
       -h, --help  Print help
     "###);
     insta::assert_snapshot!(help("model"), @r###"
-    The start model: fetch, list, inspect, export
+    The start model: fetch, list, inspect, export, merge an adapter
 
     Usage: forwhy model <COMMAND>
 
@@ -84,6 +85,8 @@ fn help_of_the_commands() {
       list     The models at hand
       inspect  What a model file holds: sizes, tokenizer, hash
       export   Write a model, or a checkpoint of a study on it, as a folder in Hugging Face layout
+      merge    Merge a LoRA adapter in the format of peft into its model, as a folder in Hugging Face
+               layout
       help     Print this message or the help of the given subcommand(s)
 
     Options:

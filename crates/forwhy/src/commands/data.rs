@@ -1,0 +1,138 @@
+//! `forwhy data mask`: a row as the model reads it in training, and which of its tokens carry loss.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow};
+use forwhy_core::record::Row;
+use forwhy_engine::tokenizer::{ChatTokenizer, Rendered};
+use forwhy_engine::weights;
+use forwhy_forge::corpus::{self, Acts};
+use forwhy_train::batch;
+use serde::Serialize;
+
+use super::{input, model, print};
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Show a row with its trained tokens marked, as the model's own chat template writes it.
+    Mask {
+        /// A data file or folder (JSON Lines rows, or written situations).
+        data: PathBuf,
+        /// The model whose tokenizer and template are used; the default model if absent.
+        #[arg(long)]
+        model: Option<PathBuf>,
+        /// Id of the row; the first if absent.
+        #[arg(long)]
+        row: Option<String>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// A row cut where the mask changes.
+#[derive(Debug, Serialize)]
+struct Masked {
+    row: String,
+    tokens: usize,
+    trained: usize,
+    pieces: Vec<Piece>,
+}
+
+/// Neighbouring tokens that are all trained or all not.
+#[derive(Debug, Serialize)]
+struct Piece {
+    trained: bool,
+    text: String,
+    ids: Vec<u32>,
+}
+
+/// How trained text is told from the rest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Marks {
+    /// Green, for a terminal.
+    Colour,
+    /// `⟦` and `⟧`.
+    Brackets,
+}
+
+pub(crate) fn run(command: &Command) -> Result<()> {
+    let Command::Mask { data, model, row, json } = command;
+    let corpus = input(corpus::load(Path::new(""), std::slice::from_ref(data), Acts::All))?;
+    let row = input(choose(&corpus.rows, row.as_deref(), data))?;
+    let files = input(weights::open(&model::chosen(model.as_deref())?))?;
+    let rendered = batch::rendered(row, &files.tokenizer);
+    let rendered = input(rendered.with_context(|| format!("row {:?}", row.id)))?;
+    let masked = masked(row, &rendered, &files.tokenizer);
+    if *json {
+        return print(&format!("{}\n", serde_json::to_string(&masked)?));
+    }
+    let plain = std::env::var_os("NO_COLOR").is_some() || !std::io::stdout().is_terminal();
+    print(&text(&masked, if plain { Marks::Brackets } else { Marks::Colour })?)
+}
+
+fn choose<'a>(rows: &'a [Row], id: Option<&str>, data: &Path) -> Result<&'a Row> {
+    let found = rows.iter().find(|row| id.is_none_or(|id| row.id == id));
+    found.ok_or_else(|| {
+        let (id, first) = (id.unwrap_or_default(), rows.first().map_or("", |row| &row.id));
+        anyhow!("no row {id:?} in {}; its first is {first:?}", data.display())
+    })
+}
+
+fn masked(row: &Row, rendered: &Rendered, tokenizer: &ChatTokenizer) -> Masked {
+    let mut pieces: Vec<Piece> = Vec::new();
+    for (index, (id, trained)) in rendered.ids.iter().zip(&rendered.trained).enumerate() {
+        // Nothing comes before the first token that could predict it.
+        let trained = *trained && index > 0;
+        match pieces.last_mut().filter(|piece| piece.trained == trained) {
+            Some(piece) => piece.ids.push(*id),
+            None => pieces.push(Piece { trained, text: String::new(), ids: vec![*id] }),
+        }
+    }
+    for piece in &mut pieces {
+        piece.text = tokenizer.decode(&piece.ids);
+    }
+    let trained = pieces.iter().filter(|p| p.trained).map(|p| p.ids.len()).sum();
+    Masked { row: row.id.clone(), tokens: rendered.ids.len(), trained, pieces }
+}
+
+fn text(masked: &Masked, marks: Marks) -> Result<String> {
+    let (open, close) = match marks {
+        Marks::Colour => ("\u{1b}[32m", "\u{1b}[0m"),
+        Marks::Brackets => ("⟦", "⟧"),
+    };
+    let mut out = String::new();
+    for piece in &masked.pieces {
+        let (open, close) = if piece.trained { (open, close) } else { ("", "") };
+        write!(out, "{open}{}{close}", printable(&piece.text))?;
+    }
+    let Masked { row, tokens, trained, .. } = masked;
+    writeln!(out, "\n\nrow {row}: {trained} of {tokens} tokens are trained")?;
+    Ok(out)
+}
+
+/// Control characters in their escaped form: data must not steer the terminal.
+fn printable(text: &str) -> String {
+    let escape = |c: char| c.is_control() && c != '\n' && c != '\t';
+    let shown =
+        text.chars().map(|c| if escape(c) { c.escape_default().to_string() } else { c.into() });
+    shown.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trained_text_is_coloured_on_a_terminal_and_bracketed_elsewhere() {
+        let piece = |trained, text: &str| Piece { trained, text: text.into(), ids: vec![1] };
+        let pieces = vec![piece(false, "a\u{1b}[2J"), piece(true, "b\n")];
+        let masked = Masked { row: "r".into(), tokens: 2, trained: 1, pieces };
+        let end = "\n\nrow r: 1 of 2 tokens are trained\n";
+        let shown = |marks| text(&masked, marks).unwrap();
+        assert_eq!(shown(Marks::Brackets), format!("a\\u{{1b}}[2J⟦b\n⟧{end}"));
+        assert_eq!(shown(Marks::Colour), format!("a\\u{{1b}}[2J\u{1b}[32mb\n\u{1b}[0m{end}"));
+    }
+}
