@@ -131,7 +131,7 @@ impl Llama {
     }
 
     /// Caches of the prompts, and the logits behind each.
-    fn read_prompts(
+    pub(crate) fn read_prompts(
         &mut self,
         prompts: &[&[u32]],
     ) -> Result<(Vec<Cache>, Vec<Vec<f32>>), EngineError> {

@@ -6,11 +6,13 @@
 //! behind [`forwhy_core::model::Model`].
 
 pub mod buffer;
+pub mod calls;
 pub mod checkpoint;
 pub mod error;
 pub mod generate;
 pub mod gguf;
 pub mod hf;
+pub mod host;
 pub mod kernels;
 pub mod llama;
 pub mod local;
@@ -22,8 +24,10 @@ pub mod pull;
 pub mod quant;
 pub mod render;
 pub mod safetensors;
+pub mod schedule;
 pub mod score;
 pub mod shape;
+pub mod spelling;
 pub mod tokenizer;
 pub mod trainer;
 pub mod trunk;

@@ -186,7 +186,7 @@ impl Llama {
         Ok(result)
     }
 
-    fn pack_logits(
+    pub(crate) fn pack_logits(
         &mut self,
         pack: &Pack,
         wanted: &[usize],

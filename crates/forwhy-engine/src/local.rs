@@ -10,11 +10,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use forwhy_core::chat::Message;
 use forwhy_core::model::{
-    BoxFuture, Capabilities, Continuation, GenerateRequest, Identity, Model, ModelError, Reply,
-    Sampling, Score, ScoreRequest, Usage,
+    BoxFuture, Capabilities, Continuation, Ended, GenerateRequest, Identity, Model, ModelError,
+    Reply, Sampling, Score, ScoreRequest, Usage,
 };
+use forwhy_core::tool::ToolDefinition;
 
 use crate::buffer::Buf;
+use crate::calls::CallFormat;
 use crate::error::EngineError;
 use crate::generate::{Job, Written};
 use crate::llama::{Llama, NamedTensor, Scope};
@@ -169,8 +171,12 @@ impl LocalModel {
         self.state.lock().or(Err(EngineError::FailedBefore))
     }
 
-    fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, ModelError> {
-        let rendered = self.tokenizer.chat(messages, &[], true);
+    fn prompt(
+        &self,
+        messages: &[Message],
+        tools: &[ToolDefinition],
+    ) -> Result<Vec<u32>, ModelError> {
+        let rendered = self.tokenizer.chat(messages, tools, true);
         rendered.map(|r| r.ids).map_err(|e| ModelError::BadRequest(e.to_string()))
     }
 
@@ -187,18 +193,23 @@ impl LocalModel {
 
     fn plan(&self, request: &GenerateRequest) -> Result<Planned, ModelError> {
         check_sampling(&request.sampling)?;
-        if !request.tools.is_empty() {
-            let what = "call tools through definitions in the request".into();
-            return Err(ModelError::Unsupported { model: self.name.clone(), what });
-        }
-        let prompt = self.prompt(&request.messages)?;
+        let calls = (!request.tools.is_empty()).then(|| self.call_format()).transpose()?;
+        let prompt = self.prompt(&request.messages, &request.tools)?;
         let limit = self.shape.max_positions;
         if prompt.len() >= limit {
             return Err(ModelError::TooLong { tokens: prompt.len(), limit });
         }
         let mut effective = request.sampling.clone();
         effective.max_tokens = effective.max_tokens.min(limit - prompt.len());
-        Ok(Planned { prompt, effective })
+        Ok(Planned { prompt, effective, calls })
+    }
+
+    /// How this model writes tool calls.
+    fn call_format(&self) -> Result<CallFormat, ModelError> {
+        CallFormat::of_template(self.tokenizer.template()).ok_or_else(|| {
+            let what = "call tools: its chat template has no format for calls".into();
+            ModelError::Unsupported { model: self.name.clone(), what }
+        })
     }
 
     fn write_batch(&self, batch: &[&Planned]) -> Vec<Result<Reply, ModelError>> {
@@ -229,9 +240,17 @@ impl LocalModel {
             completion_tokens: written.logprobs.len() as u64,
         };
         let logprobs = plan.effective.logprobs.then_some(written.logprobs);
-        let effective = plan.effective.clone();
-        let (ended, reasoning, tool_calls) = (written.ended, None, Vec::new());
-        Reply { text, reasoning, tool_calls, ended, usage, logprobs, effective }
+        let (effective, mut ended, mut tool_calls) =
+            (plan.effective.clone(), written.ended, Vec::new());
+        if let Some(format) = plan.calls {
+            let spoken = format.read(&text, &plan.prompt);
+            (text, tool_calls) = (spoken.text, spoken.calls);
+            // A call that the limit cut off is truncated, not malformed.
+            if let (Some(why), Ended::Complete) = (spoken.broken, &ended) {
+                ended = Ended::Malformed { why };
+            }
+        }
+        Reply { text, reasoning: None, tool_calls, ended, usage, logprobs, effective }
     }
 
     fn score_all(&self, requests: &[ScoreRequest]) -> Vec<Result<Vec<Score>, ModelError>> {
@@ -255,7 +274,7 @@ impl LocalModel {
         if request.continuations.iter().any(|c| c.text.is_empty()) {
             return bad("a continuation with an empty text");
         }
-        let prompt = self.prompt(&request.messages)?;
+        let prompt = self.prompt(&request.messages, &[])?;
         let ends = request.continuations.iter().map(|c| self.end(c)).collect();
         let branches = Branches { prompt, ends };
         let checked = self.lock().and_then(|state| branches.check(&state.llama));
@@ -277,6 +296,8 @@ impl LocalModel {
 struct Planned {
     prompt: Vec<u32>,
     effective: Sampling,
+    /// How calls are written; None if there are no tools.
+    calls: Option<CallFormat>,
 }
 
 impl Model for LocalModel {
@@ -292,7 +313,8 @@ impl Model for LocalModel {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { score: true, logprobs: true, seed: true, tools: false }
+        let tools = self.call_format().is_ok();
+        Capabilities { score: true, logprobs: true, seed: true, tools }
     }
 
     fn generate<'a>(

@@ -2,10 +2,12 @@
 //!
 //! - [`atomic`]: a file is there whole or not at all;
 //! - [`lock`]: one process at a time on a folder, and a refused one learns who holds it;
-//! - [`segment`]: append-only records with a checksum each; a torn tail costs one record.
+//! - [`segment`]: append-only records with a checksum each; a torn tail costs one record;
+//! - [`log`]: segments for many records a second, synced in groups and read by place.
 
 pub mod atomic;
 pub mod lock;
+pub mod log;
 pub mod segment;
 
 use std::path::{Path, PathBuf};

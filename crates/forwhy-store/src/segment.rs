@@ -6,7 +6,7 @@
 //! others stay readable, also those that a damaged line break has merged into one line.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom, Write};
 use std::marker::PhantomData;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -44,20 +44,43 @@ pub struct Records<T> {
     pub torn: Option<Damage>,
     /// Damaged lines before the last.
     pub damaged: Vec<Damage>,
-    /// Bytes up to and including the last complete line.
-    end: u64,
-    /// The last line is whole but for its line break, which was changed.
-    bad_break: bool,
 }
+
+/// What a walk through a segment met besides good records.
+#[derive(Debug, Default)]
+pub struct Tail {
+    /// A last line that was cut off while it was written.
+    pub torn: Option<Damage>,
+    /// Damaged lines before the last.
+    pub damaged: Vec<Damage>,
+    /// Bytes up to and including the last complete line.
+    pub end: u64,
+    /// The last line is whole but for its line break, which was changed.
+    pub(crate) bad_break: bool,
+}
+
+/// Takes a record's offset and JSON; an error says why it is none.
+pub type Each<'a> = dyn FnMut(u64, &[u8]) -> Result<(), String> + 'a;
 
 /// Reads a segment; a file that does not exist is an empty one.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Records<T>, FileError> {
-    let (records, damaged) = (Vec::new(), Vec::new());
-    let mut all = Records { records, torn: None, damaged, end: 0, bad_break: false };
-    let file = match File::open(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(all),
+    let mut records = Vec::new();
+    let tail = visit(path, 0, &mut |_, json| {
+        records.push(parse(json)?);
+        Ok(())
+    })?;
+    Ok(Records { records, torn: tail.torn, damaged: tail.damaged })
+}
+
+/// Gives `each` the records from byte `from` on (the start of a line) one by one, so that a segment
+/// of any size needs the memory of one record. A file that does not exist is an empty one.
+pub fn visit(path: &Path, from: u64, each: &mut Each) -> Result<Tail, FileError> {
+    let mut tail = Tail { end: from, ..Tail::default() };
+    let mut file = match File::open(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(tail),
         other => other.map_err(at("open", path))?,
     };
+    file.seek(SeekFrom::Start(from)).map_err(at("read", path))?;
     let mut lines = BufReader::with_capacity(1 << 16, file);
     let mut line = Vec::new();
     loop {
@@ -65,38 +88,41 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Records<T>, FileError> {
         let limited = &mut std::io::Read::take(&mut lines, MAX_RECORD_BYTES);
         let size = limited.read_until(b'\n', &mut line).map_err(at("read", path))?;
         if size == 0 {
-            return Ok(all);
+            return Ok(tail);
         }
-        let bad = |why: &str| Damage { path: path.into(), offset: all.end, why: why.into() };
+        let start = tail.end;
+        let bad = |why: &str| Damage { path: path.into(), offset: start, why: why.into() };
         match line.strip_suffix(b"\n") {
             None if (size as u64) < MAX_RECORD_BYTES => {
                 let whole = &line[..size - 1];
                 if !merged(whole).is_empty() {
-                    all.bad_break = true;
-                    all.take_merged(whole, bad("its line break was changed"));
-                    return Ok(all);
+                    tail.bad_break = true;
+                    tail.take_merged(whole, bad("its line break was changed"), each);
+                    return Ok(tail);
                 }
-                all.torn = Some(bad("the last record was cut off while it was written"));
-                return Ok(all);
+                tail.torn = Some(bad("the last record was cut off while it was written"));
+                return Ok(tail);
             }
-            None => all.damaged.push(bad("a line longer than any record")),
-            Some(line) => match decode(line) {
-                Ok(record) => all.records.push(record),
-                Err(why) => {
-                    let damage = bad(&why);
-                    all.take_merged(line, damage);
-                }
+            None => tail.damaged.push(bad("a line longer than any record")),
+            Some(line) => match checked(line).and_then(|json| each(start, json)) {
+                Ok(()) => {}
+                Err(why) => tail.take_merged(line, bad(&why), each),
             },
         }
-        all.end += size as u64;
+        tail.end += size as u64;
     }
 }
 
-impl<T: DeserializeOwned> Records<T> {
+impl Tail {
     /// Reports a damaged line, and keeps the records that stand in it whole.
-    fn take_merged(&mut self, line: &[u8], damage: Damage) {
+    fn take_merged(&mut self, line: &[u8], damage: Damage, each: &mut Each) {
+        let start = damage.offset;
         self.damaged.push(damage);
-        self.records.extend(merged(line).into_iter().filter_map(|record| decode(record).ok()));
+        for record in merged(line) {
+            let offset = start + (record.as_ptr() as usize - line.as_ptr() as usize) as u64;
+            // One of another shape lies in the line that is reported already.
+            checked(record).and_then(|json| each(offset, json)).ok();
+        }
     }
 }
 
@@ -120,28 +146,53 @@ fn merged(line: &[u8]) -> Vec<&[u8]> {
 }
 
 /// The JSON of a record whose checksum fits.
-fn checked(line: &[u8]) -> Result<&[u8], String> {
+pub(crate) fn checked(line: &[u8]) -> Result<&[u8], String> {
     let (sum, json) = line.split_at_checked(SUM_BYTES).ok_or("too short for a record")?;
-    if sum != format!("{:08x} ", crc32fast::hash(json)).as_bytes() {
+    if sum != sum_of(json) {
         return Err("the checksum does not fit: the record was changed after it was written".into());
     }
     Ok(json)
 }
 
-fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<T, String> {
-    let json = checked(line)?;
+fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
     serde_json::from_slice(json).map_err(|e| format!("the record is of another shape: {e}"))
 }
 
-/// A record as its line, at most `limit` bytes long.
-fn encode<T: Serialize>(record: &T, limit: u64) -> std::io::Result<String> {
-    let json = serde_json::to_string(record)?;
-    let line = format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
-    if line.len() as u64 > limit {
-        let why = format!("a record of {} bytes, at most {limit} are read again", line.len());
+/// The checksum of a record as its line begins with it: eight hexadecimal digits and a space.
+fn sum_of(json: &[u8]) -> [u8; SUM_BYTES] {
+    let sum = crc32fast::hash(json);
+    let mut text = [b' '; SUM_BYTES];
+    for (i, digit) in text[..SUM_BYTES - 1].iter_mut().enumerate() {
+        *digit = b"0123456789abcdef"[(sum >> (28 - 4 * i)) as usize & 15];
+    }
+    text
+}
+
+/// Puts a record as its line behind `out`. One that would be longer than [`MAX_RECORD_BYTES`], and so
+/// could not be read again, is refused, and `out` stays as it was.
+pub fn push_line<T: Serialize>(out: &mut Vec<u8>, record: &T) -> std::io::Result<()> {
+    push_line_within(out, record, MAX_RECORD_BYTES)
+}
+
+fn push_line_within<T: Serialize>(
+    out: &mut Vec<u8>,
+    record: &T,
+    limit: u64,
+) -> std::io::Result<()> {
+    let start = out.len();
+    out.extend_from_slice(&[b' '; SUM_BYTES]);
+    let encoded = serde_json::to_writer(&mut *out, record);
+    out.push(b'\n');
+    let size = out.len() - start;
+    if encoded.is_err() || size as u64 > limit {
+        out.truncate(start);
+        encoded?;
+        let why = format!("a record of {size} bytes, at most {limit} are read again");
         return Err(std::io::Error::other(why));
     }
-    Ok(line)
+    let (sum, json) = out[start..].split_at_mut(SUM_BYTES);
+    sum.copy_from_slice(&sum_of(&json[..json.len() - 1]));
+    Ok(())
 }
 
 /// Appends records of one type.
@@ -155,40 +206,55 @@ impl<T: Serialize + DeserializeOwned> Appender<T> {
     /// Opens `path` for appending and gives what it holds already. A torn tail is cut off first, and
     /// a changed line break at the end restored; damage elsewhere is left alone and reported.
     pub fn open(path: &Path) -> Result<(Self, Records<T>), FileError> {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(at("create the folder", folder))?;
-        }
-        let records = read(path)?;
-        let is_new = !path.exists();
-        let mut options = OpenOptions::new();
-        let file = options.append(true).create(true).open(path).map_err(at("open", path))?;
-        if records.torn.is_some() {
-            file.set_len(records.end).map_err(at("cut the torn record off", path))?;
-        }
-        if records.bad_break {
-            restore_break(path).map_err(at("restore the last line break of", path))?;
-        }
-        if is_new {
-            // Else a crash may take the whole file with all its synced records.
-            atomic::sync_folder(atomic::parent(path))?;
-        }
-        Ok((Appender { file, path: path.into(), kind: PhantomData }, records))
+        let mut records = Vec::new();
+        let (file, tail) = open_to_append(path, 0, &mut |_, json| {
+            records.push(parse(json)?);
+            Ok(())
+        })?;
+        let found = Records { records, torn: tail.torn, damaged: tail.damaged };
+        Ok((Appender { file, path: path.into(), kind: PhantomData }, found))
     }
 
     /// Appends one record and waits until it is on disk. One that is too long to be read again is
     /// refused. If it cannot be written whole, the part
     /// that was written is taken back.
     pub fn append(&mut self, record: &T) -> Result<(), FileError> {
-        let line =
-            encode(record, MAX_RECORD_BYTES).map_err(at("encode a record for", &self.path))?;
+        let mut line = Vec::new();
+        push_line(&mut line, record).map_err(at("encode a record for", &self.path))?;
         let before = self.file.metadata().map_err(at("read", &self.path))?.len();
-        let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
+        let written = self.file.write_all(&line).and_then(|()| self.file.sync_data());
         if written.is_err() {
             // Best effort: a part that stays is a torn tail, which the next start removes.
             self.file.set_len(before).ok();
         }
         written.map_err(at("append to", &self.path))
     }
+}
+
+/// Opens a segment for appending after a walk from byte `from` on: a torn tail is cut off, and a
+/// changed line break at the end restored.
+pub(crate) fn open_to_append(
+    path: &Path,
+    from: u64,
+    each: &mut Each,
+) -> Result<(File, Tail), FileError> {
+    let folder = atomic::parent(path);
+    std::fs::create_dir_all(folder).map_err(at("create the folder", folder))?;
+    let tail = visit(path, from, each)?;
+    let is_new = !path.exists();
+    let mut options = OpenOptions::new();
+    let file = options.append(true).create(true).open(path).map_err(at("open", path))?;
+    if tail.torn.is_some() {
+        file.set_len(tail.end).map_err(at("cut the torn record off", path))?;
+    }
+    if tail.bad_break {
+        restore_break(path).map_err(at("restore the last line break of", path))?;
+    }
+    if is_new {
+        // Else a crash may take the whole file with all its synced records.
+        atomic::sync_folder(folder)?;
+    }
+    Ok((file, tail))
 }
 
 /// Puts a line break in the place of the last byte.
@@ -287,9 +353,12 @@ mod tests {
 
     #[test]
     fn a_record_that_could_not_be_read_again_is_refused() {
-        let line = encode(&"abc", 15).unwrap();
-        assert_eq!(line.len(), 15);
-        assert!(encode(&"abc", 14).unwrap_err().to_string().contains("15 bytes, at most 14"));
+        let mut line = b"before".to_vec();
+        let error = push_line_within(&mut line, &"abc", 14).unwrap_err();
+        assert!(error.to_string().contains("15 bytes, at most 14"));
+        assert_eq!(line, b"before");
+        push_line_within(&mut line, &"abc", 15).unwrap();
+        assert_eq!(line.len(), 6 + 15);
     }
 
     fn line_end(bytes: &[u8], line: usize) -> usize {

@@ -1,6 +1,6 @@
 //! The real clocks.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use forwhy_lab::outside::Clock;
 use rustix::time::{ClockId, clock_gettime};
@@ -34,4 +34,20 @@ impl Clock for SystemClock {
     fn wall_secs(&self) -> f64 {
         self.start.elapsed().as_secs_f64()
     }
+}
+
+/// Seconds since 1970.
+pub(crate) fn unix_secs() -> u64 {
+    since_1970().as_secs()
+}
+
+/// Nanoseconds since 1970.
+pub(crate) fn unix_nanos() -> u128 {
+    since_1970().as_nanos()
+}
+
+#[allow(clippy::disallowed_methods, reason = "this is the clock that others get as a parameter")]
+fn since_1970() -> std::time::Duration {
+    // A clock that is set before 1970 gives 0: nothing is computed from these times.
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -9,6 +9,7 @@ mod plan;
 mod power;
 mod report;
 mod run;
+mod serve;
 
 use std::process::ExitCode;
 
@@ -50,6 +51,8 @@ enum Command {
     Eval(eval::Command),
     /// Samples needed to tell two rates apart.
     Power(power::Arguments),
+    /// Answer others: an OpenAI-compatible server for a model and checkpoints trained on it.
+    Serve(serve::Arguments),
     /// What this machine is, and what forwhy would use of it.
     Doctor,
 }
@@ -65,6 +68,7 @@ pub(crate) fn dispatch(arguments: &Arguments) -> Result<()> {
         Command::Data(command) => data::run(command),
         Command::Eval(command) => eval::run(command),
         Command::Power(arguments) => power::run(arguments),
+        Command::Serve(arguments) => serve::run(arguments),
         Command::Doctor => doctor::run(),
     }
 }

@@ -10,6 +10,7 @@ pub use forwhy_evals as evals;
 pub use forwhy_forge as forge;
 pub use forwhy_lab as lab;
 pub use forwhy_report as report;
+pub use forwhy_serve as serve;
 pub use forwhy_stats as stats;
 pub use forwhy_store as store;
 pub use forwhy_train as train;

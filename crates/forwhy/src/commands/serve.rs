@@ -1,0 +1,140 @@
+//! `forwhy serve`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use forwhy_engine::checkpoint::Checkpoint;
+use forwhy_engine::host::{Adapter, Host};
+use forwhy_engine::local::LocalModel;
+use forwhy_engine::schedule::Limits;
+use forwhy_engine::weights;
+use forwhy_serve::openai::{Server, Settings, Stopper};
+
+use super::model::{DEFAULT, find_or_pull};
+use super::{input, print};
+use crate::clock;
+use crate::progress::Bars;
+
+/// Largest body of a request: some hundred times the longest context of a small model.
+const MAX_BODY_BYTES: usize = 8 << 20;
+/// Open connections, at most.
+const CONNECTIONS: usize = 1024;
+/// A caller who takes nothing for so long is cut off.
+const STALL: Duration = Duration::from_secs(60);
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// A GGUF file or a folder in Hugging Face layout; the default model if absent.
+    #[arg(long)]
+    model: Option<PathBuf>,
+    /// What callers name the model; its own name if absent.
+    #[arg(long)]
+    name: Option<String>,
+    /// A checkpoint.safetensors that was trained on the model, and what callers name it. May be
+    /// given several times.
+    #[arg(long = "adapter", value_name = "NAME=PATH")]
+    adapters: Vec<String>,
+    /// Where to listen. Beyond this machine only with --token-file.
+    #[arg(long, default_value = "127.0.0.1:8000")]
+    listen: SocketAddr,
+    /// A file with the token that callers must bear.
+    #[arg(long)]
+    token_file: Option<PathBuf>,
+    /// A name by which callers reach this machine; may be given several times.
+    #[arg(long = "host-name")]
+    host_names: Vec<String>,
+    /// Sequences written at once.
+    #[arg(long, default_value_t = 32)]
+    sequences: usize,
+    /// Sequences that may wait; who comes after them gets a 429.
+    #[arg(long, default_value_t = 256)]
+    queue: usize,
+    /// Rows of keys and values in memory (in SmolLM2-135M a row has 46 KB).
+    #[arg(long, default_value_t = Limits::default().rows)]
+    rows: usize,
+    /// Threads to compute with; all cores if absent.
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+/// Serves until it is told to stop, and finishes what runs.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.sequences == 0 || arguments.rows == 0 {
+        return input(Err(anyhow::anyhow!("--sequences and --rows: expected at least 1")));
+    }
+    let token = arguments.token_file.as_deref().map(read_token).transpose()?;
+    let host = host(arguments)?;
+    let settings = Settings {
+        listen: arguments.listen,
+        token,
+        hosts: arguments.host_names.clone(),
+        sequences: arguments.sequences,
+        queue: arguments.queue,
+        max_body_bytes: MAX_BODY_BYTES,
+        connections: CONNECTIONS,
+        stall: STALL,
+        session: clock::unix_nanos().to_string(),
+        clock: clock::unix_secs,
+    };
+    let models = host.variants().iter().map(|v| format!("{}  {}\n", v.name, v.revision));
+    let models: String = models.collect();
+    let server = input(Server::bind(settings, host))?;
+    stop_on_signal(server.stopper())?;
+    print(&format!("http://{}/v1\n{models}", server.address()))?;
+    Ok(server.run()?)
+}
+
+fn host(arguments: &Arguments) -> Result<Host> {
+    let path = match &arguments.model {
+        Some(path) => path.clone(),
+        None => find_or_pull(DEFAULT, Path::new(""), &Bars::new())?,
+    };
+    let files = input(weights::open(&path))?;
+    let base = files.source.hash();
+    let name = arguments.name.clone().unwrap_or_else(|| files.name.clone());
+    let adapters = arguments.adapters.iter().map(|given| adapter(given, &base));
+    let adapters = adapters.collect::<Result<Vec<_>>>()?;
+    let threads = match arguments.threads {
+        Some(threads) => threads,
+        None => std::thread::available_parallelism().context("cannot count the cores")?.get(),
+    };
+    let model = LocalModel::load(files, threads)?;
+    let limits = Limits { sequences: arguments.sequences, rows: arguments.rows };
+    input(Host::start(model, &name, adapters, limits))
+}
+
+/// `NAME=PATH`
+fn adapter(given: &str, base: &str) -> Result<Adapter> {
+    let split = given.split_once('=').filter(|(name, path)| !name.is_empty() && !path.is_empty());
+    let split = split.with_context(|| format!("--adapter {given}: expected NAME=PATH"));
+    let (name, path) = input(split)?;
+    let Checkpoint { scope, weights, .. } = input(Checkpoint::load(Path::new(path), base))?;
+    Ok(Adapter { name: name.into(), scope, weights })
+}
+
+fn read_token(path: &Path) -> Result<String> {
+    let text = std::fs::read_to_string(path);
+    let text = input(text.with_context(|| format!("cannot read {}", path.display())))?;
+    let token = text.trim();
+    if token.is_empty() || token.contains(char::is_whitespace) {
+        let what = "expected one token, without spaces";
+        return input(Err(anyhow::anyhow!("{}: {what}", path.display())));
+    }
+    Ok(token.into())
+}
+
+/// The first Ctrl-C or SIGTERM stops after what runs; the second at once.
+fn stop_on_signal(stopper: Stopper) -> Result<()> {
+    let seen = AtomicBool::new(false);
+    #[allow(clippy::exit, reason = "the user has asked twice")]
+    ctrlc::set_handler(move || {
+        if seen.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        stopper.stop();
+    })
+    .context("cannot listen for Ctrl-C")
+}
