@@ -10,7 +10,8 @@ use forwhy_engine::checkpoint::Checkpoint;
 use forwhy_engine::host::{Adapter, Host};
 use forwhy_engine::local::LocalModel;
 use forwhy_engine::schedule::Limits;
-use forwhy_engine::weights;
+use forwhy_engine::shape::Shape;
+use forwhy_engine::{peft, weights};
 use forwhy_serve::openai::{Server, Settings, Stopper};
 
 use super::model::{DEFAULT, find_or_pull};
@@ -33,8 +34,8 @@ pub(crate) struct Arguments {
     /// What callers name the model; its own name if absent.
     #[arg(long)]
     name: Option<String>,
-    /// A checkpoint.safetensors that was trained on the model, and what callers name it. May be
-    /// given several times.
+    /// A checkpoint.safetensors that was trained on the model, or a folder with a LoRA adapter in the
+    /// format of peft, and what callers name it. May be given several times.
     #[arg(long = "adapter", value_name = "NAME=PATH")]
     adapters: Vec<String>,
     /// Where to listen. Beyond this machine only with --token-file.
@@ -95,7 +96,8 @@ fn host(arguments: &Arguments) -> Result<Host> {
     let files = input(weights::open(&path))?;
     let base = files.source.hash();
     let name = arguments.name.clone().unwrap_or_else(|| files.name.clone());
-    let adapters = arguments.adapters.iter().map(|given| adapter(given, &base));
+    let adapters =
+        arguments.adapters.iter().map(|given| adapter(given, &base, files.source.shape()));
     let adapters = adapters.collect::<Result<Vec<_>>>()?;
     let threads = match arguments.threads {
         Some(threads) => threads,
@@ -107,11 +109,17 @@ fn host(arguments: &Arguments) -> Result<Host> {
 }
 
 /// `NAME=PATH`
-fn adapter(given: &str, base: &str) -> Result<Adapter> {
+fn adapter(given: &str, base: &str, shape: &Shape) -> Result<Adapter> {
     let split = given.split_once('=').filter(|(name, path)| !name.is_empty() && !path.is_empty());
     let split = split.with_context(|| format!("--adapter {given}: expected NAME=PATH"));
     let (name, path) = input(split)?;
-    let Checkpoint { scope, weights, .. } = input(Checkpoint::load(Path::new(path), base))?;
+    let path = Path::new(path);
+    let (scope, weights) = if path.is_dir() {
+        input(peft::open(path, shape))?
+    } else {
+        let checkpoint = input(Checkpoint::load(path, base))?;
+        (checkpoint.scope, checkpoint.weights)
+    };
     Ok(Adapter { name: name.into(), scope, weights })
 }
 

@@ -11,4 +11,5 @@ mod full_disk;
 mod micro;
 mod model_files;
 mod screens;
+mod serve;
 mod study;

@@ -21,6 +21,7 @@ fn help_names_every_command() {
       data    Training data as the model reads it: which tokens carry loss
       eval    Evaluations: agreement of the oracle with labels of readers
       power   Samples needed to tell two rates apart
+      serve   Answer others: an OpenAI-compatible server for a model and checkpoints trained on it
       doctor  What this machine is, and what forwhy would use of it
       help    Print this message or the help of the given subcommand(s)
 
