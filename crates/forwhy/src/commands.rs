@@ -3,6 +3,7 @@
 mod curate;
 mod doctor;
 mod eval;
+mod mock;
 mod model;
 mod plan;
 mod power;
@@ -41,6 +42,8 @@ enum Command {
     /// Look at training data: shapes, repetitions, names, traces of the evaluation.
     #[command(subcommand)]
     Curate(curate::Command),
+    /// A server on loopback that plays scripted replies and faults, for tests and offline trials.
+    Mock(mock::Arguments),
     /// Evaluations: agreement of the oracle with labels of readers.
     #[command(subcommand)]
     Eval(eval::Command),
@@ -58,6 +61,7 @@ pub(crate) fn dispatch(arguments: &Arguments) -> Result<()> {
         Command::Report(arguments) => report::run(arguments),
         Command::Model(command) => model::run(command),
         Command::Curate(command) => curate::run(command),
+        Command::Mock(arguments) => mock::run(arguments),
         Command::Eval(command) => eval::run(command),
         Command::Power(arguments) => power::run(arguments),
         Command::Doctor => doctor::run(),
