@@ -133,7 +133,7 @@ async fn answer(request: &Request, state: &State) -> (Response, Delivery) {
         ("POST", "/chat/completions") => Kind::Completion,
         ("POST", "/messages") => Kind::Message,
         ("GET", "/health") => return plain(Response::json(200, r#"{"status":"ok"}"#)),
-        ("GET", "/models") => return plain(Response::json(200, reply::models(&state.script()))),
+        ("GET", "/models") => return plain(reply::models(&state.script())),
         ("GET", "/mock/counts") => return plain(Response::value(200, &state.counts())),
         ("GET", "/mock/keys") => return plain(Response::value(200, &state.by_key())),
         _ => return batch::answer(request, path, state),

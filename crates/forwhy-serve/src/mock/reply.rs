@@ -35,10 +35,19 @@ pub(super) fn error(kind: Kind, status: u16, code: &str, message: &str) -> Respo
     Response::json(status, body.to_string())
 }
 
-/// The list of models: the one that the script names, or `mock`.
-pub(super) fn models(script: &Script) -> String {
+/// The list of models: the one that the script names. A server whose script names none answers to
+/// any name, and has no list.
+pub(super) fn models(script: &Script) -> Response {
+    let Some(name) = &script.served_model else {
+        return error(
+            Kind::Completion,
+            404,
+            "not_found_error",
+            "this server has no list of models",
+        );
+    };
     let card = ModelCard {
-        id: script.served_model.clone().unwrap_or_else(|| "mock".into()),
+        id: name.clone(),
         object: "model".into(),
         created: 0,
         owned_by: "forwhy".into(),
@@ -46,7 +55,7 @@ pub(super) fn models(script: &Script) -> String {
         weights_hash: script.fingerprint.clone(),
         max_model_len: None,
     };
-    json!(ModelList { object: "list".into(), data: vec![card] }).to_string()
+    Response::value(200, &ModelList { object: "list".into(), data: vec![card] })
 }
 
 /// The response to the body `asked`, with the faults of a text in it.

@@ -36,7 +36,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     script.seed = arguments.seed.unwrap_or(script.seed);
     let (stop, stopped) = mpsc::channel();
     // A second signal finds nobody listening, which is as good.
-    ctrlc::set_handler(move || drop(stop.send(())))?;
+    ctrlc::set_handler(move || {
+        stop.send(()).ok();
+    })?;
     let port = arguments.port;
     let mock =
         Mock::start(script, port).with_context(|| format!("cannot listen on port {port}"))?;
