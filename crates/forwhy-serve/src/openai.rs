@@ -304,6 +304,3 @@ impl Shared {
         format!("{kind}-{number:016x}")
     }
 }
-
-#[cfg(test)]
-mod tests;
