@@ -9,6 +9,7 @@
     reason = "a tool of the repository that talks to the person who runs it"
 )]
 
+mod bench_peers;
 mod faults;
 mod repository;
 mod rust;
@@ -28,11 +29,14 @@ Commands:
           the real model (skipped, with the reason, where the model cannot be had)
   tidy    The rules of the repository alone
   faults  The tests that are named after a fault, and the faults without a test
+  bench-peers  Our speed and memory beside those of PyTorch and transformers, measured by turns
+          (--only <train|generate|head>, --rounds <N>, --json; FORWHY_PEER_VENV names the Python
+          environment with the peers)
   help    This text
 ";
 
 /// The commands of this tool, for the check of the documents' examples.
-const COMMANDS: [&str; 4] = ["test", "tidy", "faults", "help"];
+const COMMANDS: [&str; 5] = ["test", "tidy", "faults", "bench-peers", "help"];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -54,6 +58,7 @@ fn run(arguments: &[String]) -> Result<()> {
             print!("{}", faults::overview(&Repository::here()?));
             Ok(())
         }
+        ["bench-peers", ref options @ ..] => bench_peers::run(options),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             Ok(())

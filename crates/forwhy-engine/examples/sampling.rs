@@ -11,14 +11,14 @@ use forwhy_engine::generate::Job;
 use forwhy_engine::llama::Llama;
 use forwhy_engine::profile;
 use forwhy_engine::score::Branches;
-use forwhy_engine::shape::{RopeScaling, Shape};
+use forwhy_engine::shape::Shape;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<usize> = std::env::args().skip(1).map(|a| a.parse()).collect::<Result<_, _>>()?;
     let [replies, prompt, tokens, distinct, threads] = args[..] else {
         return Err("usage: sampling REPLIES PROMPT TOKENS DISTINCT THREADS".into());
     };
-    let mut model = Llama::random(smollm2_135m(), 1, threads)?;
+    let mut model = Llama::random(Shape::smollm2_135m(), 1, threads)?;
     let mut draws = stream(&["sampling"]);
     let mut text = |n: usize| (0..n).map(|_| draws.below(49_152) as u32).collect::<Vec<_>>();
     let prompts: Vec<Vec<u32>> = (0..distinct).map(|_| text(prompt)).collect();
@@ -46,27 +46,6 @@ fn report(start: f64) {
     println!("  {:.2} CPU-s", cpu_secs() - start);
     for (part, seconds) in profile::take().into_iter().filter(|(_, s)| *s > 0.0) {
         println!("  {part:16} {seconds:7.3} s");
-    }
-}
-
-fn smollm2_135m() -> Shape {
-    Shape {
-        layers: 30,
-        hidden: 576,
-        heads: 9,
-        kv_heads: 3,
-        head_dim: 64,
-        mlp: 1536,
-        vocab: 49_152,
-        rms_eps: 1e-5,
-        rope_theta: 1e5,
-        tied_head: true,
-        qkv_bias: false,
-        qk_norm: false,
-        o_bias: false,
-        mlp_bias: false,
-        rope_scaling: RopeScaling::None,
-        max_positions: 8192,
     }
 }
 

@@ -1,24 +1,32 @@
 //! Time and memory of full training steps at the size of SmolLM2-135M, random weights:
-//! `cargo run --release -p forwhy-engine --example trainstep -- BATCH LENGTH STEPS [THREADS]`.
+//! `cargo run --release -p forwhy-engine --example trainstep -- BATCH LENGTH STEPS [THREADS] [lora]
+//! [recompute]`.
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 #![allow(unsafe_code, reason = "clocks and resource usage of the process")]
 
 use std::time::Instant;
 
 use forwhy_core::seed::stream;
-use forwhy_engine::llama::Llama;
+use forwhy_engine::llama::{Llama, Scope};
 use forwhy_engine::pack::Pack;
 use forwhy_engine::profile;
-use forwhy_engine::shape::{RopeScaling, Shape};
+use forwhy_engine::shape::Shape;
 use forwhy_engine::trainer::{TrainConfig, Trainer};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let args: Vec<usize> = std::env::args().skip(1).map(|a| a.parse()).collect::<Result<_, _>>()?;
-    let &[batch, length, steps, ref rest @ ..] = &args[..] else {
-        return Err("usage: trainstep BATCH LENGTH STEPS [THREADS]".into());
+    let (words, numbers): (Vec<String>, Vec<String>) =
+        std::env::args().skip(1).partition(|a| ["lora", "recompute"].contains(&a.as_str()));
+    let numbers: Vec<usize> = numbers.iter().map(|a| a.parse()).collect::<Result<_, _>>()?;
+    let &[batch, length, steps, ref rest @ ..] = &numbers[..] else {
+        return Err("usage: trainstep BATCH LENGTH STEPS [THREADS] [lora] [recompute]".into());
     };
     let threads = rest.first().copied().unwrap_or(1);
-    let mut model = Llama::random(smollm2_135m(), 1, threads)?;
+    let mut model = Llama::random(Shape::smollm2_135m(), 1, threads)?;
+    model.set_recompute(words.iter().any(|w| w == "recompute"));
+    let scope = match words.iter().any(|w| w == "lora") {
+        true => Scope::Lora { rank: 16, alpha: 32.0 },
+        false => Scope::All,
+    };
     let mut draws = stream(&["trainstep"]);
     let mut pack = Pack::new();
     for _ in 0..batch {
@@ -26,7 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         pack.push_sequence(&ids, &vec![true; ids.len()]);
     }
     let rows = pack.rows() as f64;
-    let mut trainer = Trainer::new(&mut model, TrainConfig::default())?;
+    let mut trainer = Trainer::new(&mut model, TrainConfig { scope, ..TrainConfig::default() })?;
     let packs = [pack];
     for step in 0..steps {
         profile::take();
@@ -47,27 +55,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     Ok(())
-}
-
-fn smollm2_135m() -> Shape {
-    Shape {
-        layers: 30,
-        hidden: 576,
-        heads: 9,
-        kv_heads: 3,
-        head_dim: 64,
-        mlp: 1536,
-        vocab: 49_152,
-        rms_eps: 1e-5,
-        rope_theta: 1e5,
-        tied_head: true,
-        qkv_bias: false,
-        qk_norm: false,
-        o_bias: false,
-        mlp_bias: false,
-        rope_scaling: RopeScaling::None,
-        max_positions: 8192,
-    }
 }
 
 /// CPU time of the process.

@@ -89,8 +89,7 @@ def model(config, kind, dtype):
                 p.add_(0.2 * torch.randn_like(p))
             elif name.endswith("bias"):
                 p.copy_(0.2 * torch.randn_like(p))
-    # What the file can hold is what is computed with.
-    return net.to(dtype).float()
+    return net.to(dtype)
 
 
 def to_gguf(path, net, dtype, arch, tokenizer):
@@ -161,10 +160,10 @@ def main(out):
         net = model(config, kind, dtype)
         # Qwen3 in several files, everything else in one.
         shards = "20KB" if name == "qwen3" else "1GB"
-        stored = kind(config).to(dtype)
-        stored.load_state_dict(net.state_dict())
-        stored.save_pretrained(folder, max_shard_size=shards)
+        net.save_pretrained(folder, max_shard_size=shards)
         (folder / "generation_config.json").unlink(missing_ok=True)
+        # What the file holds is what is computed with; and the angles are not rounded to its dtype.
+        net = kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
         if name == "llama2":
             old_layout(folder / "config.json")
         if arch:

@@ -6,6 +6,7 @@
 //! other rows of x nor on the threads: a reply does not depend on its batch mates, to the last bit.
 #![allow(unsafe_code, reason = "threads write interleaved columns of y")]
 
+use std::array;
 use std::hint::black_box;
 
 use rayon::prelude::*;
@@ -78,21 +79,17 @@ fn panel<const FMA: bool, const O: usize>(few: &Few, at: usize, y: &Shared) {
 
 /// Dot products of R rows of x and O rows of W; with NEXT it asks for the O rows of W behind them.
 #[inline(always)]
-fn tile<const FMA: bool, const NEXT: bool, const R: usize, const O: usize>(
-    few: &Few,
+fn tile<'a, const FMA: bool, const NEXT: bool, const R: usize, const O: usize>(
+    few: &Few<'a>,
     row: usize,
     at: usize,
     y: &Shared,
 ) {
     let (chunks, inp) = (few.inp / 8, few.inp);
-    let mut x: [&[Eight]; R] = [&[]; R];
-    let mut w: [&[Eight]; O] = [&[]; O];
-    for (x, row) in x.iter_mut().zip(few.x[row * inp..].chunks_exact(inp)) {
-        *x = &row.as_chunks().0[..chunks];
-    }
-    for (w, row) in w.iter_mut().zip(few.w[at * inp..].chunks_exact(inp)) {
-        *w = &row.as_chunks().0[..chunks];
-    }
+    // slices of one length that the compiler knows: a check of bounds in the loop would cost it registers
+    let line = |of: &'a [f32], at: usize| &of[at * inp..][..inp].as_chunks().0[..chunks];
+    let x: [&[Eight]; R] = array::from_fn(|r| line(few.x, row + r));
+    let w: [&[Eight]; O] = array::from_fn(|o| line(few.w, at + o));
     let mut sums = [[[0f32; 8]; O]; R];
     for k in 0..chunks {
         let mut left = [[0f32; 8]; R];

@@ -150,6 +150,28 @@ pub struct ShapeError {
 const MAX_ELEMENTS: u128 = 1 << 36;
 
 impl Shape {
+    /// That of SmolLM2-135M, for benches.
+    pub fn smollm2_135m() -> Self {
+        Shape {
+            layers: 30,
+            hidden: 576,
+            heads: 9,
+            kv_heads: 3,
+            head_dim: 64,
+            mlp: 1536,
+            vocab: 49_152,
+            rms_eps: 1e-5,
+            rope_theta: 1e5,
+            tied_head: true,
+            qkv_bias: false,
+            qk_norm: false,
+            o_bias: false,
+            mlp_bias: false,
+            rope_scaling: RopeScaling::None,
+            max_positions: 8192,
+        }
+    }
+
     /// Rows of the fused q, k, v matrix: (n + 2k) d.
     pub fn qkv_width(&self) -> usize {
         (self.heads + 2 * self.kv_heads) * self.head_dim

@@ -195,19 +195,20 @@ fn of_family((template, control): (&str, &[&str])) -> ChatTokenizer {
     ChatTokenizer::from_bpe(parts).unwrap()
 }
 
-/// A question, a call with its result or none, and an answer.
+/// A question, a call with its result or none, and an answer. Without a system turn: Mistral writes
+/// it only while the last turn is the user's.
 fn tool_chat(texts: &[String; 3], called: bool) -> (Vec<Message>, Vec<ToolDefinition>) {
     let tool = ToolDefinition {
         name: "look".into(),
         description: texts[0].clone(),
         parameters: json!({"type": "object", "properties": {"at": {"type": "string"}}}),
     };
-    let mut chat = vec![Message::system("s"), Message::user(&texts[0])];
+    let mut chat = vec![Message::user(&texts[0])];
     if called {
         let arguments = json!({"at": texts[1]}).to_string();
         let (id, name) = ("a1b2c3d4e".to_string(), "look".to_string());
         chat.push(Message::assistant(""));
-        chat[2].tool_calls.push(ToolCall { id: id.clone(), name, arguments });
+        chat[1].tool_calls.push(ToolCall { id: id.clone(), name, arguments });
         chat.push(Message::tool_result(id, &texts[1]));
     }
     chat.push(Message::assistant(&texts[2]));

@@ -9,7 +9,7 @@ use forwhy_engine::shape::{Family, RopeScaling};
 use forwhy_engine::trainer::Trainer;
 use forwhy_engine::{hf, weights};
 
-use traces::{Trace, fixtures, llama, params};
+use traces::{Trace, fixtures, llama, params, peer};
 
 /// Between them: linear and Llama 3's scaling in the old and the new layout of config.json, biases of
 /// q, k, v and of everything, norms of q and k, heads wider and narrower than hidden / heads, a
@@ -93,7 +93,20 @@ fn every_family_is_exported_as_it_was_read() {
 fn texts_beyond_the_sliding_window_are_refused_by_name() {
     let mut model = llama(&open("mistral"));
     let mut pack = forwhy_engine::pack::Pack::new();
-    pack.push_sequence(&[5; 65], &[true; 65]);
+    // The last token is predicted, not read.
+    pack.push_sequence(&[5; 66], &[true; 66]);
     let error = model.logprobs(&[pack]).unwrap_err().to_string();
     assert!(error.contains("sliding window"), "{error}");
+}
+
+#[test]
+fn transformers_loads_every_exported_family_with_the_same_logits() {
+    let Some(venv) = peer::venv() else { return };
+    for name in FAMILIES {
+        let (files, dir) = (open(name), tempfile::tempdir().unwrap());
+        let (folder, out) = (dir.path().join("model"), dir.path().join("logits.safetensors"));
+        hf::export(&folder, files.source.shape(), &params(&files), &files.tokenizer).unwrap();
+        peer::logits(&venv, &folder, None, &out);
+        trace(name).expecting(&out).check_logits(&mut llama(&files), 1e-4);
+    }
 }

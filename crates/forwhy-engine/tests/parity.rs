@@ -3,11 +3,10 @@
 //! (`scripts/lora.py`).
 
 #![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
-#![allow(clippy::print_stdout, reason = "says aloud what was skipped, and why")]
 
 mod traces;
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use forwhy_engine::checkpoint::Checkpoint;
 use forwhy_engine::llama::{Llama, Scope};
@@ -18,7 +17,7 @@ use forwhy_engine::{hf, peft};
 use forwhy_store::atomic;
 use serde_json::Value;
 
-use traces::{Trace, fixtures, llama, params};
+use traces::{Trace, fixtures, llama, params, peer};
 
 #[test]
 fn logits_are_those_of_transformers() {
@@ -135,10 +134,7 @@ fn trained(model: &mut Llama, scope: Scope) {
 
 #[test]
 fn peft_and_transformers_load_what_is_exported_with_the_same_logits() {
-    let Some(venv) = std::env::var_os("FORWHY_PEER_VENV") else {
-        println!("SKIPPED: peft itself: set FORWHY_PEER_VENV to a Python environment that has it");
-        return;
-    };
+    let Some(venv) = peer::venv() else { return };
     let (files, scope) = (tiny(), Scope::Lora { rank: 2, alpha: 4.0 });
     let mut model = llama(&files);
     trained(&mut model, scope);
@@ -147,13 +143,9 @@ fn peft_and_transformers_load_what_is_exported_with_the_same_logits() {
     let tensors = model.export_scope(scope).unwrap();
     peft::export(&adapter, (2, 4.0), &tensors, "tiny").unwrap();
     hf::export(&merged, files.source.shape(), model.weights(), &files.tokenizer).unwrap();
-    for (base, adapter) in [(fixtures("tiny"), adapter.as_path()), (merged, Path::new("-"))] {
+    for (base, adapter) in [(fixtures("tiny"), Some(&adapter)), (merged, None)] {
         let out = dir.path().join("logits.safetensors");
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/lora.py");
-        let mut python = std::process::Command::new(Path::new(&venv).join("bin/python"));
-        python.arg(script).arg("logits").arg(base).arg(adapter).arg(&out);
-        python.env("PYTHONDONTWRITEBYTECODE", "1");
-        assert!(python.status().unwrap().success(), "the peer failed");
+        peer::logits(&venv, &base, adapter.map(PathBuf::as_path), &out);
         Trace::open("tiny").expecting(&out).check_logits(&mut model, 1e-4);
     }
     assert!(params(&files)[..] != model.weights()[..]);

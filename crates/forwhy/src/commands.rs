@@ -4,6 +4,7 @@ mod curate;
 mod data;
 mod doctor;
 mod eval;
+mod mock;
 mod model;
 mod plan;
 mod power;
@@ -46,6 +47,8 @@ enum Command {
     /// Training data as the model reads it: which tokens carry loss.
     #[command(subcommand)]
     Data(data::Command),
+    /// A server on loopback that plays scripted replies and faults, for tests and offline trials.
+    Mock(mock::Arguments),
     /// Evaluations: agreement of the oracle with labels of readers.
     #[command(subcommand)]
     Eval(eval::Command),
@@ -66,6 +69,7 @@ pub(crate) fn dispatch(arguments: &Arguments) -> Result<()> {
         Command::Model(command) => model::run(command),
         Command::Curate(command) => curate::run(command),
         Command::Data(command) => data::run(command),
+        Command::Mock(arguments) => mock::run(arguments),
         Command::Eval(command) => eval::run(command),
         Command::Power(arguments) => power::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),

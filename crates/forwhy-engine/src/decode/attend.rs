@@ -8,6 +8,8 @@
 //! What is computed for a sequence does not depend on those beside it.
 #![allow(unsafe_code, reason = "units write to interleaved columns of the output")]
 
+use std::array;
+
 use rayon::prelude::*;
 
 use super::Cursor;
@@ -198,10 +200,7 @@ fn score_heads<const FMA: bool, const N: usize>(
 ) {
     let columns = lines(page.keys);
     let d = columns.len();
-    let mut heads: [&[f32]; N] = [&[]; N];
-    for (head, q) in heads.iter_mut().zip(q.chunks_exact(d)) {
-        *head = &q[..d];
-    }
+    let heads: [&[f32]; N] = array::from_fn(|head| &q[head * d..][..d]);
     let mut sums = [[[0f32; 8]; REGISTERS]; N];
     for j in 0..d {
         for head in 0..N {
@@ -246,12 +245,9 @@ fn mix_heads<const FMA: bool, const N: usize>(
     sums: &mut [f32],
 ) {
     let values = &lines(page.values)[column * PAGE..][..page.rows];
-    let mut weights: [&[f32]; N] = [&[]; N];
-    let mut kept = [[[0f32; 8]; REGISTERS]; N];
-    for head in 0..N {
-        weights[head] = &p[head * keys + at..][..values.len()];
-        kept[head] = lines(&sums[head * dp..][..dp])[column];
-    }
+    let n = values.len();
+    let weights: [&[f32]; N] = array::from_fn(|head| &p[head * keys + at..][..n]);
+    let mut kept: [Line; N] = array::from_fn(|head| lines(&sums[head * dp..][..dp])[column]);
     for (key, value) in values.iter().enumerate() {
         for head in 0..N {
             let p = [weights[head][key]; 8];

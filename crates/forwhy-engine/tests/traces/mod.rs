@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod peer;
+
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 

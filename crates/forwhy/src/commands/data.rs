@@ -76,7 +76,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
 fn choose<'a>(rows: &'a [Row], id: Option<&str>, data: &Path) -> Result<&'a Row> {
     let found = rows.iter().find(|row| id.is_none_or(|id| row.id == id));
     found.ok_or_else(|| {
-        let (id, first) = (id.unwrap_or_default(), rows.first().map_or("", |row| &row.id));
+        let (id, first) = (id.unwrap_or_default(), rows.first().map_or("", |row| row.id.as_str()));
         anyhow!("no row {id:?} in {}; its first is {first:?}", data.display())
     })
 }

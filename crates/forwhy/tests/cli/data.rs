@@ -118,13 +118,20 @@ fn data_mask_shows_which_tokens_of_a_row_are_trained() {
     let micro = Micro::new();
     let mask =
         |rest: &[&str]| micro.forwhy(&[&["data", "mask", FILE, "--model", "model"], rest].concat());
-    insta::assert_snapshot!(mask(&[]).ends(0).out, @"");
-    insta::assert_snapshot!(mask(&["--row", "nobody"]).ends(2).err, @"");
+    insta::assert_snapshot!(mask(&[]).ends(0).out, @r"
+    <|im_start|>user
+    My scale shows too little. Who would know?<|im_end|>
+    <|im_start|>assistant
+    ⟦Your buyers trust it. Mend it today.<|im_end|>⟧
+
+    row advice-1: 22 of 63 tokens are trained
+    ");
+    insta::assert_snapshot!(mask(&["--row", "nobody"]).ends(2).err, @r#"error: no row "nobody" in assets/data/advice.jsonl; its first is "advice-1""#);
     let json: serde_json::Value =
         serde_json::from_str(&mask(&["--row", "advice-2", "--json"]).ends(0).out).unwrap();
     let pieces = json["pieces"].as_array().unwrap().iter();
     let trained: Vec<&str> =
         pieces.filter(|p| p["trained"] == true).map(|p| p["text"].as_str().unwrap()).collect();
     assert_eq!(json["row"], "advice-2");
-    insta::assert_snapshot!(trained.join("|"), @"");
+    insta::assert_snapshot!(trained.join("|"), @"Tell her tonight. She plans with that loom.<|im_end|>");
 }

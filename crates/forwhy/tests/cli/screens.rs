@@ -240,6 +240,7 @@ fn power_counts_acts() {
 #[test]
 fn doctor_says_where_a_model_would_lie() {
     let said = Micro::new().forwhy(&["doctor"]).ends(0);
+    assert!(said.out.contains("kernels   f32 ("), "{}", said.out);
     assert!(said.out.contains("model     not here"), "{}", said.out);
     assert!(said.out.contains("SmolLM2-135M-Instruct.Q4_1.gguf"), "{}", said.out);
 }

@@ -1,0 +1,128 @@
+//! Our side of `cargo xtask bench-peers`: one row of its table, measured once for each line on stdin.
+//!
+//! usage: peer_turns train|train-lora|head|generate-1|generate-16
+//!
+//! It says who it is in a line of JSON, and answers each line with a line of figures by name, on one
+//! thread, at the size of SmolLM2-135M with random weights. `scripts/peer_turns.py` is the peer.
+#![allow(unsafe_code, reason = "clocks and resource usage of the process")]
+
+use std::io::{BufRead, Write};
+
+use forwhy_core::model::Sampling;
+use forwhy_core::seed::stream;
+use forwhy_engine::generate::Job;
+use forwhy_engine::kernels::{self, HeadProbe};
+use forwhy_engine::llama::{Llama, Scope};
+use forwhy_engine::pack::Pack;
+use forwhy_engine::shape::Shape;
+use forwhy_engine::trainer::{TrainConfig, Trainer};
+use serde_json::{Value, json};
+
+type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+/// Sequences and tokens of a training step.
+const TRAIN: (usize, usize) = (2, 512);
+/// Tokens of a prompt, and of a reply.
+const GENERATE: (usize, usize) = (64, 32);
+
+fn main() -> Outcome {
+    let row = std::env::args().nth(1).unwrap_or_default();
+    match row.as_str() {
+        "train" => train(Scope::All),
+        "train-lora" => train(Scope::Lora { rank: 16, alpha: 32.0 }),
+        "head" => head(),
+        "generate-1" => generate(1),
+        "generate-16" => generate(16),
+        _ => Err("usage: peer_turns train|train-lora|head|generate-1|generate-16".into()),
+    }
+}
+
+/// Says who is ready; then one measurement a line.
+fn turns(mut measure: impl FnMut() -> Outcome<Value>) -> Outcome {
+    let who = format!("forwhy {}, {}", env!("CARGO_PKG_VERSION"), kernels::description()?);
+    say(&json!({ "ready": who }))?;
+    for line in std::io::stdin().lock().lines() {
+        line?;
+        say(&measure()?)?;
+    }
+    Ok(())
+}
+
+/// A line, at once.
+fn say(line: &Value) -> Outcome {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    Ok(out.flush()?)
+}
+
+fn train(scope: Scope) -> Outcome {
+    let mut model = Llama::random(Shape::smollm2_135m(), 1, 1)?;
+    let mut draws = stream(&["peer turns"]);
+    let mut pack = Pack::new();
+    for _ in 0..TRAIN.0 {
+        let ids: Vec<u32> = (0..=TRAIN.1).map(|_| draws.below(49_152) as u32).collect();
+        pack.push_sequence(&ids, &vec![true; ids.len()]);
+    }
+    let tokens = pack.rows() as f64;
+    let config = TrainConfig { scope, total_steps: 1000, ..TrainConfig::default() };
+    let mut trainer = Trainer::new(&mut model, config)?;
+    let packs = [pack];
+    trainer.step(&packs)?;
+    turns(|| {
+        let start = cpu_secs();
+        trainer.step(&packs)?;
+        let rate = tokens / (cpu_secs() - start);
+        Ok(json!({ "tokens_per_cpu_sec": rate, "peak_mib": peak_mib() }))
+    })
+}
+
+fn head() -> Outcome {
+    let mut probe = HeadProbe::new(TRAIN.0 * TRAIN.1, 576, 49_152);
+    probe.step();
+    turns(|| {
+        let start = cpu_secs();
+        std::hint::black_box(probe.step());
+        Ok(json!({ "cpu_secs": cpu_secs() - start, "peak_mib": peak_mib() }))
+    })
+}
+
+/// The rate of decoding: a long reply's time less that of one token.
+fn generate(replies: usize) -> Outcome {
+    let mut model = Llama::random(Shape::smollm2_135m(), 1, 1)?;
+    let mut draws = stream(&["peer turns"]);
+    let mut prompt = || (0..GENERATE.0).map(|_| draws.below(49_152) as u32).collect::<Vec<_>>();
+    let prompts: Vec<Vec<u32>> = (0..replies).map(|_| prompt()).collect();
+    let mut spent = |max_tokens| -> Outcome<f64> {
+        let sampling = Sampling { temperature: 0.0, max_tokens, ..Sampling::default() };
+        let jobs: Vec<Job> =
+            prompts.iter().map(|prompt| Job { prompt, sampling: &sampling }).collect();
+        let start = cpu_secs();
+        model.generate(&jobs, &[], &|_, _| false)?;
+        Ok(cpu_secs() - start)
+    };
+    spent(2)?;
+    turns(|| {
+        let decoding = spent(1 + GENERATE.1)? - spent(1)?;
+        let rate = (replies * GENERATE.1) as f64 / decoding;
+        Ok(json!({ "tokens_per_cpu_sec": rate, "peak_mib": peak_mib() }))
+    })
+}
+
+/// CPU time of the process.
+fn cpu_secs() -> f64 {
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a valid timespec.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut t) };
+    t.tv_sec as f64 + t.tv_nsec as f64 / 1e9
+}
+
+/// Peak resident memory.
+fn peak_mib() -> i64 {
+    // SAFETY: all-zero is a valid rusage, and the pointer is to it.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        usage
+    };
+    usage.ru_maxrss / 1024
+}

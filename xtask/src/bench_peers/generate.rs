@@ -1,0 +1,9 @@
+//! Decoding behind prompts of 64 tokens, one and sixteen replies at once, against transformers in f32.
+
+use super::Row;
+use super::table::RATE;
+
+pub(super) fn rows() -> Vec<Row> {
+    let row = |name, argument| Row { name, group: "generate", argument, measures: &[RATE] };
+    vec![row("generate batch 1 f32", "generate-1"), row("generate batch 16 f32", "generate-16")]
+}

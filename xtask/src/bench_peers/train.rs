@@ -1,0 +1,12 @@
+//! A training step of 2 x 512 tokens at the size of SmolLM2-135M, of all weights and of adapters of
+//! rank 16, against PyTorch in f32 with fused AdamW (and peft).
+
+use super::table::RATE;
+use super::{Better, Measure, Row};
+
+const PEAK: Measure = Measure { figure: "peak_mib", unit: "MiB peak", better: Better::Lower };
+
+pub(super) fn rows() -> Vec<Row> {
+    let row = |name, argument| Row { name, group: "train", argument, measures: &[RATE, PEAK] };
+    vec![row("train f32", "train"), row("train-lora f32", "train-lora")]
+}

@@ -1,0 +1,129 @@
+//! A program that measures once for each line that it is sent, and answers with a line of JSON.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Map, Value};
+
+use super::root;
+
+/// Our program; an example, so that no user gets it.
+const OURS: [&str; 7] =
+    ["run", "--release", "--quiet", "-p", "forwhy-engine", "--example", "peer_turns"];
+/// The peers' program.
+const PEER: &str = "crates/forwhy-engine/scripts/peer_turns.py";
+
+/// Figures by name.
+pub(super) type Figures = Map<String, Value>;
+
+/// A started program.
+pub(super) struct Player {
+    /// Who it says it is: program and versions.
+    pub(super) name: String,
+    child: Child,
+    /// None: told to end.
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+/// Builds our program, so that no measurement waits for it.
+pub(super) fn build() -> Result<()> {
+    let arguments = ["build", "--release", "-p", "forwhy-engine", "--example", "peer_turns"];
+    let status = cargo().args(arguments).stdout(Stdio::null()).status()?;
+    ensure!(status.success(), "cargo {} failed", arguments.join(" "));
+    Ok(())
+}
+
+fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root());
+    cargo
+}
+
+impl Player {
+    /// Our program, for one row.
+    pub(super) fn ours(row: &str) -> Result<Self> {
+        Player::start(cargo().args(OURS).args(["--", row])).context("our side")
+    }
+
+    /// The peer, for one row.
+    pub(super) fn python(python: &Path, row: &str) -> Result<Self> {
+        Player::start(Command::new(python).arg(root().join(PEER)).arg(row))
+    }
+
+    /// Starts it and waits until it says that it is ready.
+    fn start(command: &mut Command) -> Result<Self> {
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
+        let (input, output) = (child.stdin.take(), child.stdout.take());
+        let output = BufReader::new(output.context("it has no output")?);
+        let mut player = Player { name: String::new(), child, input, output };
+        let said = player.hear()?;
+        match said.get("ready").and_then(Value::as_str) {
+            Some(name) => player.name = name.into(),
+            None => bail!("it said {said:?} in place of who it is"),
+        }
+        Ok(player)
+    }
+
+    /// One measurement.
+    pub(super) fn turn(&mut self) -> Result<Figures> {
+        let input = self.input.as_mut().context("it was told to end")?;
+        input.write_all(b"go\n").context("it no longer listens")?;
+        self.hear()
+    }
+
+    fn hear(&mut self) -> Result<Figures> {
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        ensure!(!line.is_empty(), "it ended without an answer; what it said is above");
+        figures(&line)
+    }
+}
+
+impl Drop for Player {
+    /// Ends it: a closed input is its end.
+    fn drop(&mut self) {
+        self.input = None;
+        if let Err(error) = self.child.wait() {
+            eprintln!("{}: {error}", self.name);
+        }
+    }
+}
+
+fn figures(line: &str) -> Result<Figures> {
+    match serde_json::from_str(line) {
+        Ok(Value::Object(figures)) => Ok(figures),
+        _ => bail!("it said {:?}, expected a line of JSON", line.trim_end()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Result<Player> {
+        Player::start(Command::new("sh").args(["-c", script]))
+    }
+
+    #[test]
+    fn a_program_answers_each_turn() {
+        let script = r#"echo '{"ready":"me 1"}'; while read x; do echo '{"cpu_secs":2}'; done"#;
+        let mut player = shell(script).unwrap();
+        assert_eq!(player.name, "me 1");
+        for _ in 0..2 {
+            assert_eq!(player.turn().unwrap()["cpu_secs"], 2);
+        }
+    }
+
+    #[test]
+    fn a_program_that_fails_or_babbles_is_an_error() {
+        assert!(shell("exit 1").is_err());
+        let error = shell("echo hello").err().unwrap().to_string();
+        assert!(error.contains("\"hello\", expected a line of JSON"), "{error}");
+        let mut ends = shell(r#"echo '{"ready":"x"}'"#).unwrap();
+        assert!(ends.turn().is_err());
+    }
+}
