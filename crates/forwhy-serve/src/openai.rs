@@ -133,12 +133,12 @@ impl Server {
     /// Listens; nobody is answered before [`Server::run`].
     pub fn bind(settings: Settings, host: Host) -> Result<Self, ServeError> {
         let address = settings.listen;
+        let door = Door::new(address, settings.token.clone(), &settings.hosts);
+        let door = door.ok_or(ServeError::NoToken(address))?;
         let fail = |source| ServeError::Listen { address, source };
         let listener = std::net::TcpListener::bind(address).map_err(fail)?;
         listener.set_nonblocking(true).map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
-        let door = Door::new(address, settings.token.clone(), &settings.hosts);
-        let door = door.ok_or(ServeError::NoToken(address))?;
         let (stop, stopping) = watch::channel(false);
         let all_places = settings.sequences + settings.queue;
         let tokenizer = host.model().tokenizer();
@@ -304,6 +304,3 @@ impl Shared {
         format!("{kind}-{number:016x}")
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,7 +1,7 @@
 //! `forwhy serve`.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
     adapters: Vec<String>,
     /// Where to listen. Beyond this machine only with --token-file.
     #[arg(long, default_value = "127.0.0.1:8000")]
-    listen: SocketAddr,
+    listen: String,
     /// A file with the token that callers must bear.
     #[arg(long)]
     token_file: Option<PathBuf>,
@@ -67,9 +67,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         return input(Err(anyhow::anyhow!("--sequences and --rows: expected at least 1")));
     }
     let token = arguments.token_file.as_deref().map(read_token).transpose()?;
+    let listen = address(&arguments.listen)?;
     let host = host(arguments)?;
     let settings = Settings {
-        listen: arguments.listen,
+        listen,
         token,
         hosts: arguments.host_names.clone(),
         sequences: arguments.sequences,
@@ -86,6 +87,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     stop_on_signal(server.stopper())?;
     print(&format!("http://{}/v1\n{models}", server.address()))?;
     Ok(server.run()?)
+}
+
+fn address<T: FromStr>(listen: &str) -> Result<T> {
+    let parsed = listen.parse().ok();
+    input(parsed.with_context(|| format!("--listen {listen}: expected an address and a port")))
 }
 
 fn host(arguments: &Arguments) -> Result<Host> {

@@ -1,5 +1,7 @@
 //! The server over real sockets, on the tiny random model.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod client;
 mod faults;
 mod model;
@@ -13,10 +15,10 @@ use forwhy_core::chat::Message;
 use forwhy_core::model::{GenerateRequest, Model as _, Sampling};
 use forwhy_engine::host::Host;
 use forwhy_engine::schedule::Limits;
+use forwhy_serve::openai::{ServeError, Server, Settings, Stopper};
 use serde_json::{Value, json};
 
 use self::client::{Response, get, post};
-use super::{ServeError, Server, Settings, Stopper};
 
 fn settings() -> Settings {
     Settings {

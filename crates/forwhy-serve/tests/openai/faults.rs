@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use forwhy_engine::host::Host;
 use forwhy_engine::schedule::Limits;
+use forwhy_serve::openai::{Server, Settings};
 use serde_json::{Value, json};
 
 use super::client::{get, head, post, read, send};
 use super::{Running, asking, model, server, settings};
-use crate::openai::{Server, Settings};
 
 const CHAT: &str = "/v1/chat/completions";
 

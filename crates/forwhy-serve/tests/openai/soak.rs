@@ -1,5 +1,5 @@
-//! Many callers for a long time: `FORWHY_SOAK_SECS=600 cargo test -p forwhy-serve --lib soak --
-//! --ignored --nocapture`. Answers are compared with those that were given to a lone caller; some
+//! Many callers for a long time: `FORWHY_SOAK_SECS=600 cargo test -p forwhy-serve --test openai
+//! soak -- --ignored --nocapture`. Answers are compared with those that were given to a lone caller; some
 //! callers leave in the middle, some send nonsense.
 
 use std::sync::atomic::{AtomicU64, Ordering};
