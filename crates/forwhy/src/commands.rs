@@ -1,8 +1,10 @@
 //! The commands: one file each. This one holds the arguments, the dispatch and the exit codes.
 
+mod ask;
 mod curate;
 mod doctor;
 mod eval;
+mod ledger;
 mod mock;
 mod model;
 mod plan;
@@ -42,6 +44,11 @@ enum Command {
     /// Look at training data: shapes, repetitions, names, traces of the evaluation.
     #[command(subcommand)]
     Curate(curate::Command),
+    /// Ask a model on a server: requests in, answers out, nothing paid twice.
+    Ask(ask::Arguments),
+    /// Ledgers of requests: list, show, verify, reparse.
+    #[command(subcommand)]
+    Ledger(ledger::Command),
     /// A server on loopback that plays scripted replies and faults, for tests and offline trials.
     Mock(mock::Arguments),
     /// Evaluations: agreement of the oracle with labels of readers.
@@ -61,6 +68,8 @@ pub(crate) fn dispatch(arguments: &Arguments) -> Result<()> {
         Command::Report(arguments) => report::run(arguments),
         Command::Model(command) => model::run(command),
         Command::Curate(command) => curate::run(command),
+        Command::Ask(arguments) => ask::run(arguments),
+        Command::Ledger(command) => ledger::run(command),
         Command::Mock(arguments) => mock::run(arguments),
         Command::Eval(command) => eval::run(command),
         Command::Power(arguments) => power::run(arguments),
