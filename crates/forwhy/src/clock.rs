@@ -5,6 +5,14 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use forwhy_lab::outside::Clock;
 use rustix::time::{ClockId, clock_gettime};
 
+/// Milliseconds since 1970.
+#[allow(clippy::disallowed_methods, reason = "this is the clock that others get as a parameter")]
+pub(crate) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    // A clock that is set before 1970 says nothing better than that.
+    since.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
 /// The system's clocks.
 pub(crate) struct SystemClock {
     start: Instant,

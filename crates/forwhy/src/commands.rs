@@ -1,9 +1,11 @@
 //! The commands: one file each. This one holds the arguments, the dispatch and the exit codes.
 
+mod ask;
 mod curate;
 mod data;
 mod doctor;
 mod eval;
+mod ledger;
 mod mock;
 mod model;
 mod plan;
@@ -47,6 +49,11 @@ enum Command {
     /// Training data as the model reads it: which tokens carry loss.
     #[command(subcommand)]
     Data(data::Command),
+    /// Ask a model on a server: requests in, answers out, nothing paid twice.
+    Ask(ask::Arguments),
+    /// Ledgers of requests: list, show, verify, reparse.
+    #[command(subcommand)]
+    Ledger(ledger::Command),
     /// A server on loopback that plays scripted replies and faults, for tests and offline trials.
     Mock(mock::Arguments),
     /// Evaluations: agreement of the oracle with labels of readers.
@@ -69,6 +76,8 @@ pub(crate) fn dispatch(arguments: &Arguments) -> Result<()> {
         Command::Model(command) => model::run(command),
         Command::Curate(command) => curate::run(command),
         Command::Data(command) => data::run(command),
+        Command::Ask(arguments) => ask::run(arguments),
+        Command::Ledger(command) => ledger::run(command),
         Command::Mock(arguments) => mock::run(arguments),
         Command::Eval(command) => eval::run(command),
         Command::Power(arguments) => power::run(arguments),

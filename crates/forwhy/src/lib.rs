@@ -9,6 +9,7 @@ pub use forwhy_engine as engine;
 pub use forwhy_evals as evals;
 pub use forwhy_forge as forge;
 pub use forwhy_lab as lab;
+pub use forwhy_model as model;
 pub use forwhy_report as report;
 pub use forwhy_serve as serve;
 pub use forwhy_stats as stats;

@@ -7,6 +7,7 @@
 mod clock;
 mod commands;
 mod progress;
+mod watch;
 
 use std::process::ExitCode;
 

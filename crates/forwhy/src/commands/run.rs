@@ -71,7 +71,7 @@ pub(crate) fn threads(plan: &Plan) -> Result<usize> {
 
 /// Set by the first Ctrl-C or SIGTERM: the run ends after the step at hand. The second ends it at
 /// once, which loses no more than a crash would.
-fn stop_flag() -> Result<Arc<AtomicBool>> {
+pub(crate) fn stop_flag() -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&flag);
     #[allow(clippy::exit, reason = "the user has asked twice")]

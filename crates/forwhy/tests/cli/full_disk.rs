@@ -6,12 +6,12 @@ use std::process::Command;
 use crate::micro::{Micro, copy, reference, results_in};
 
 /// A small file system in memory, gone when dropped.
-struct SmallDisk {
+pub(crate) struct SmallDisk {
     at: PathBuf,
 }
 
 impl SmallDisk {
-    fn mount(at: &Path, size: &str) -> Result<Self, String> {
+    pub(crate) fn mount(at: &Path, size: &str) -> Result<Self, String> {
         std::fs::create_dir_all(at).unwrap();
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "small"]).arg(at);
@@ -22,7 +22,7 @@ impl SmallDisk {
         Ok(SmallDisk { at: at.into() })
     }
 
-    fn grow(&self, size: &str) {
+    pub(crate) fn grow(&self, size: &str) {
         let mut mount = Command::new("mount");
         mount.args(["-o", &format!("remount,size={size}")]).arg(&self.at);
         assert!(mount.status().unwrap().success());

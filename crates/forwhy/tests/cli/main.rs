@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod ask;
+mod ask_faults;
 mod bad_input;
 mod crashes;
 mod data;

@@ -1,0 +1,335 @@
+//! `forwhy ask REQUESTS --model SPEC --ledger DIR`.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, bail};
+use forwhy_lab::outside;
+use forwhy_model::budget::price::Price;
+use forwhy_model::budget::{Budget, Usd};
+use forwhy_model::client::many::{Sums, Terms, answer_all};
+use forwhy_model::client::{self, Ask, Client, Outside, Stopped, describe};
+use forwhy_model::endpoint::{EndpointSpec, ModelSpec, Target};
+use forwhy_model::ledger::event::SpecRecord;
+use forwhy_model::ledger::{Ledger, Opening};
+use forwhy_model::plan::{Plan, plan};
+use forwhy_model::progress::Progress;
+use forwhy_model::requests::{self, AnswerRow, NoAnswer, RequestRow, RowError, Rows};
+
+use super::{input, print, run};
+use crate::clock::unix_ms;
+use crate::watch::{Watch, say};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Requests, one JSON object a line: id, messages, and tools, sampling, replicate where needed.
+    requests: PathBuf,
+    /// DIALECT:MODEL, DIALECT:MODEL@URL, or a .toml file with addresses, settings and limits.
+    #[arg(long)]
+    model: String,
+    /// The folder where every request and reply is kept; made if absent.
+    #[arg(long)]
+    ledger: PathBuf,
+    /// The file for the answers; stdout if absent.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Say what it would take (requests, tokens, dollars, minutes) and send nothing.
+    #[arg(long)]
+    plan: bool,
+    /// Dollars that all runs on this ledger may spend together.
+    #[arg(long)]
+    budget: Option<f64>,
+    /// Dollars per million tokens, IN/OUT; 0/0 for a server of your own.
+    #[arg(long)]
+    price: Option<String>,
+    /// Ask a model whose price is not known, without counting dollars.
+    #[arg(long)]
+    allow_unknown_price: bool,
+    /// Which weights answer (a checkpoint's name or hash), where the server does not say.
+    #[arg(long)]
+    revision: Option<String>,
+    /// The environment variable with the API key.
+    #[arg(long)]
+    key_env: Option<String>,
+    /// The file with the API key, readable by its owner alone.
+    #[arg(long, conflicts_with = "key_env")]
+    key_file: Option<PathBuf>,
+    /// Send unencrypted beyond this machine.
+    #[arg(long)]
+    allow_plain_http: bool,
+    /// Requests in flight at most, for each address.
+    #[arg(long)]
+    connections: Option<usize>,
+    /// Draw each request this many times.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    replicates: u64,
+    /// Ask in batches, where the provider has them: cheaper, and answered within a day.
+    #[arg(long)]
+    batch: bool,
+    /// Do not prove on the wire that settings take effect.
+    #[arg(long)]
+    no_check: bool,
+    /// The plan as JSON on stdout; events of a run as JSON on stderr.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Checks everything, asks what is not in the ledger, writes the answers.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let target = input(target(arguments))?;
+    let record = client::block_on(describe(&target))?.context("nothing was sent")?;
+    if arguments.plan {
+        return show_plan(arguments, &target, &record);
+    }
+    let total = input(requests::check(&arguments.requests, &record))?.rows * arguments.replicates;
+    let cap = input(cap(arguments))?;
+    let (ledger, opening) = Ledger::open(&arguments.ledger, Arc::new(unix_ms))?;
+    let watch = Arc::new(Watch::new(arguments.json));
+    tell_opening(&opening);
+    let ledger = Arc::new(ledger);
+    let outside = Outside {
+        ledger: Arc::clone(&ledger),
+        budget: Arc::new(Budget::new(cap, ledger.totals().spent)),
+        progress: Arc::clone(&watch) as Arc<dyn Progress>,
+        clock: Arc::new(unix_ms),
+    };
+    let client = Arc::new(Client::new(target, record, outside)?);
+    let stop = run::stop_flag()?;
+    let sums = ask(arguments, &client, total, &stop)?;
+    watch.end();
+    ledger.sync()?;
+    let missing = write_answers(arguments, &client)?;
+    tell_end(&sums, &ledger, &arguments.ledger);
+    end(sums, missing, total)
+}
+
+/// What the arguments describe, checked.
+fn target(arguments: &Arguments) -> Result<Target> {
+    let mut spec = if arguments.model.ends_with(".toml") {
+        let bytes = forwhy_store::atomic::read(Path::new(&arguments.model), 1 << 20)?;
+        ModelSpec::from_toml(std::str::from_utf8(&bytes)?)
+            .with_context(|| format!("cannot use {}", arguments.model))?
+    } else {
+        ModelSpec::parse(&arguments.model)?
+    };
+    if let Some(price) = &arguments.price {
+        spec.price = Some(Price::parse(price).map_err(anyhow::Error::msg)?);
+    }
+    if arguments.revision.is_some() {
+        spec.revision.clone_from(&arguments.revision);
+    }
+    if let Some(connections) = arguments.connections {
+        spec.limits.connections = connections;
+        spec.limits.start = spec.limits.start.min(connections);
+    }
+    if arguments.batch {
+        spec.settings.stream = false;
+    }
+    let has_key = arguments.key_env.is_some() || arguments.key_file.is_some();
+    if spec.endpoints.is_empty() && has_key {
+        bail!("--key-env and --key-file belong to an address: write DIALECT:MODEL@URL");
+    }
+    for endpoint in &mut spec.endpoints {
+        apply(arguments, endpoint);
+    }
+    Ok(spec.target(arguments.allow_unknown_price)?)
+}
+
+fn apply(arguments: &Arguments, endpoint: &mut EndpointSpec) {
+    endpoint.allow_plain_http |= arguments.allow_plain_http;
+    if arguments.key_env.is_some() || arguments.key_file.is_some() {
+        endpoint.key_env.clone_from(&arguments.key_env);
+        endpoint.key_file.clone_from(&arguments.key_file);
+    }
+}
+
+fn cap(arguments: &Arguments) -> Result<Option<Usd>> {
+    let Some(dollars) = arguments.budget else { return Ok(None) };
+    let cap = Usd::from_dollars(dollars);
+    Ok(Some(cap.with_context(|| format!("--budget {dollars} is no amount of money"))?))
+}
+
+fn ask(arguments: &Arguments, client: &Arc<Client>, total: u64, stop: &AtomicBool) -> Result<Sums> {
+    let go_on = || !stop.load(Ordering::Relaxed);
+    let terms = Terms { total, check: !arguments.no_check, go_on: &go_on };
+    let rows = Rows::open(&arguments.requests)?;
+    let asks = rows.flat_map(|row| asks_of(client, row, arguments.replicates));
+    if arguments.batch {
+        let asks = asks.collect::<Result<Vec<Ask>>>()?;
+        return client::block_on(forwhy_model::batch::answer_all(client, &terms, asks))?;
+    }
+    client::block_on(answer_all(client, &terms, asks))?
+}
+
+/// A row, as often as it is drawn.
+fn asks_of(
+    client: &Client,
+    row: Result<RequestRow, RowError>,
+    replicates: u64,
+) -> impl Iterator<Item = Result<Ask>> {
+    let prepared = row.map_err(anyhow::Error::from).map(|row| {
+        let (id, first) = (row.id.clone(), row.replicate);
+        (id, first, row.request())
+    });
+    let all = match prepared {
+        Err(error) => vec![Err(error)],
+        Ok((id, first, request)) => (first..first.saturating_add(replicates))
+            .map(|replicate| -> Result<Ask> { Ok(client.prepare(&id, replicate, &request)?) })
+            .collect(),
+    };
+    all.into_iter()
+}
+
+/// Writes a row an answer, in the order of the requests; gives how many have none.
+fn write_answers(arguments: &Arguments, client: &Client) -> Result<u64> {
+    let mut missing = 0;
+    let mut fill = |out: &mut dyn std::io::Write| -> Result<()> {
+        for row in Rows::open(&arguments.requests)? {
+            for ask in asks_of(client, row, arguments.replicates) {
+                let answer = answer_row(client, &ask?)?;
+                missing += u64::from(answer.answer.is_none());
+                serde_json::to_writer(&mut *out, &answer)?;
+                out.write_all(b"\n")?;
+            }
+        }
+        Ok(())
+    };
+    match &arguments.out {
+        None => {
+            let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+            let written = fill(&mut out).and_then(|()| Ok(out.flush()?));
+            written.or_else(|error| match error.downcast_ref::<std::io::Error>() {
+                Some(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+                _ => Err(error),
+            })?;
+        }
+        Some(path) => forwhy_store::atomic::write_with(path, |out| {
+            fill(out).map_err(|error| std::io::Error::other(format!("{error:#}")))
+        })?,
+    }
+    Ok(missing)
+}
+
+fn answer_row(client: &Client, ask: &Ask) -> Result<AnswerRow> {
+    let record = client.record();
+    let entry = client.ledger().entry(&ask.key);
+    let (answer, refusal) = match client.outcome(&ask.key)? {
+        Some(Ok(answer)) => (Some(*answer), None),
+        Some(Err(refusal)) => (None, Some(NoAnswer::from(refusal))),
+        None => (None, Some(NoAnswer::not_asked())),
+    };
+    Ok(AnswerRow {
+        id: ask.sample.to_string(),
+        replicate: ask.replicate,
+        key: ask.key,
+        model: record.name.clone(),
+        identity: record.identity.clone(),
+        answer,
+        refusal,
+        attempts: entry.map_or(0, |e| e.attempts),
+        lost_in_flight: entry.map_or(0, |e| e.lost),
+        nano_usd: entry.map_or(Usd(0), |e| e.cost),
+    })
+}
+
+fn tell_opening(opening: &Opening) {
+    if let Some(holder) = &opening.taken_over_from {
+        say(&format!("process {} on {} held the ledger and died", holder.pid, holder.host));
+    }
+    if opening.lost_in_flight > 0 {
+        say(&format!(
+            "lost_in_flight {}: sent by an earlier process that died before the reply came; asked \
+             again, and counted as dearly as they can have been",
+            opening.lost_in_flight
+        ));
+    }
+    if opening.recovered > 0 {
+        say(&format!("{} replies were recovered from the disk", opening.recovered));
+    }
+    for damage in opening.damaged() {
+        say(&format!("damaged: {damage}"));
+    }
+}
+
+fn tell_end(sums: &Sums, ledger: &Ledger, folder: &Path) {
+    let (last, totals) = (&sums.last, ledger.totals());
+    let reasons = sums.refusals.iter().map(|(reason, n)| format!(", {reason} {n}"));
+    let mut lines = vec![format!(
+        "{} of {} answered ({} from the ledger), {} without an answer{}",
+        last.answered,
+        last.total,
+        last.from_ledger,
+        last.total - last.answered.min(last.total),
+        reasons.collect::<String>(),
+    )];
+    lines.push(format!(
+        "spent by all runs: {} known, {} estimated; {} requests sent, {} retries in this run, \
+         lost_in_flight {}",
+        totals.spent.known,
+        totals.spent.estimated,
+        totals.attempts,
+        last.retries,
+        totals.lost_in_flight,
+    ));
+    lines.push(format!("ledger: {}", folder.display()));
+    lines.iter().for_each(|line| say(line));
+}
+
+/// The exit: an error where a request has no answer.
+fn end(sums: Sums, missing: u64, total: u64) -> Result<()> {
+    match sums.stopped {
+        Some(Stopped::OnRequest) => Err(outside::Stopped.into()),
+        Some(stopped) => Err(stopped.into()),
+        None if missing > 0 => bail!(
+            "{missing} of {total} requests have no answer; `forwhy ledger list --rows` says why"
+        ),
+        None => Ok(()),
+    }
+}
+
+fn show_plan(arguments: &Arguments, target: &Target, record: &SpecRecord) -> Result<()> {
+    let connections = target.spec.limits.connections * target.endpoints.len();
+    let file = &arguments.requests;
+    let plan = input(plan(file, arguments.replicates, record, &arguments.ledger, connections))?;
+    if arguments.json {
+        return print(&format!("{}\n", serde_json::to_string_pretty(&plan)?));
+    }
+    print(&plan_text(&plan, record, connections))
+}
+
+fn plan_text(plan: &Plan, record: &SpecRecord, connections: usize) -> String {
+    let mut text = format!(
+        "model      {} ({}), {}\nrequests   {} in the file, {} answered already, {} given up, {} to \
+         send\ntokens     about {} in, at most {} out\n",
+        record.name,
+        record.dialect.as_str(),
+        record.identity,
+        plan.requests,
+        plan.answered,
+        plan.given_up,
+        plan.to_send,
+        plan.prompt_tokens_estimated,
+        plan.completion_tokens_most,
+    );
+    text += &match (&plan.usd_estimated, &plan.usd_most, &record.price) {
+        (Some(estimated), Some(most), Some(price)) => format!(
+            "dollars    about {estimated} if every reply is as long as it may be, at most {most} \
+             (price: {})\n",
+            price.source
+        ),
+        _ => "dollars    unknown: no price is known\n".to_string(),
+    };
+    if let Some(each) = plan.usd_each_measured {
+        let more = Usd(each.0.saturating_mul(plan.to_send));
+        text += &format!("measured   {each} a request so far, {more} for the rest\n");
+    }
+    text += &match (plan.minutes_measured, plan.secs_each_measured) {
+        (Some(minutes), Some(secs)) => {
+            format!("minutes    {minutes:.1} at {secs:.2} s a request, {connections} at once\n")
+        }
+        _ => "minutes    unknown before the first answers\n".to_string(),
+    };
+    text
+}
