@@ -18,6 +18,9 @@ fn help_names_every_command() {
       report  Write the report of a run folder again, from its results
       model   The start model: fetch, list, inspect, export
       curate  Look at training data: shapes, repetitions, names, traces of the evaluation
+      ask     Ask a model on a server: requests in, answers out, nothing paid twice
+      ledger  Ledgers of requests: list, show, verify, reparse
+      mock    A server on loopback that plays scripted replies and faults, for tests and offline trials
       eval    Evaluations: agreement of the oracle with labels of readers
       power   Samples needed to tell two rates apart
       doctor  What this machine is, and what forwhy would use of it
