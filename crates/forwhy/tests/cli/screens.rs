@@ -19,6 +19,9 @@ fn help_names_every_command() {
       model   The start model: fetch, list, inspect, export, merge an adapter
       curate  Look at training data: shapes, repetitions, names, traces of the evaluation
       data    Training data as the model reads it: which tokens carry loss
+      ask     Ask a model on a server: requests in, answers out, nothing paid twice
+      ledger  Ledgers of requests: list, show, verify, reparse
+      mock    A server on loopback that plays scripted replies and faults, for tests and offline trials
       eval    Evaluations: agreement of the oracle with labels of readers
       power   Samples needed to tell two rates apart
       serve   Answer others: an OpenAI-compatible server for a model and checkpoints trained on it
