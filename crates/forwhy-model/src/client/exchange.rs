@@ -179,8 +179,9 @@ impl Exchange {
         request: reqwest::RequestBuilder,
     ) -> Result<(Head, Vec<u8>), (Reason, String)> {
         let idle = || (Reason::Idle, format!("not a byte within {:?}", self.idle));
+        let late = || (Reason::Idle, format!("no whole head of a reply within {:?}", self.idle));
         let answered = timeout(self.idle, request.send()).await;
-        let mut response = answered.map_err(|_elapsed| idle())?.map_err(broken)?;
+        let mut response = answered.map_err(|_elapsed| late())?.map_err(broken)?;
         let head = head_of(&response);
         let most = response.content_length().unwrap_or(0).min(1 << 20) as usize;
         let mut bytes = Vec::with_capacity(most);

@@ -97,17 +97,20 @@ async fn fault_14_the_run_stops_after_identical_auth_failures() {
 
 #[tokio::test]
 async fn fault_15_a_server_that_stalls_is_left_and_asked_again() {
-    for (fault, reason) in [
-        (Fault::NeverAnswer, Reason::Idle),
-        (Fault::StallMidBody, Reason::Idle),
-        (Fault::Trickle { ms: 50 }, Reason::Deadline),
+    // The head of a reply has to come whole within the idle time, however it trickles.
+    for (fault, idle, reason) in [
+        (Fault::NeverAnswer, 1.0, Reason::Idle),
+        (Fault::StallMidBody, 1.0, Reason::Idle),
+        (Fault::Trickle { ms: 50 }, 1.0, Reason::Idle),
+        (Fault::Trickle { ms: 50 }, 60.0, Reason::Deadline),
     ] {
         let mock = playing(Script::failing([FaultRule::first_times(fault.clone(), 1)]));
-        let trial = Trial::new(&[&mock]).limits(|l| (l.idle_secs, l.total_secs) = (1.0, 3.0));
+        let trial = Trial::new(&[&mock]).limits(|l| (l.idle_secs, l.total_secs) = (idle, 3.0));
         let client = trial.client().await;
         let sums = tokio::time::timeout(Duration::from_secs(60), many(&client, 3)).await.unwrap();
         assert_eq!(sums.last.answered, 3, "{fault:?}");
-        assert!(trial.watched.retries().iter().any(|(r, _)| *r == reason), "{fault:?}");
+        let retries = trial.watched.retries();
+        assert!(retries.iter().any(|(r, _)| *r == reason), "{fault:?}: {retries:?}");
         assert_eq!(client.load().0, 0, "{fault:?}: something is still in flight");
     }
 }
@@ -153,7 +156,10 @@ async fn fault_19_a_provider_that_goes_away_ends_the_run() {
     drop(mock);
     let sums = those(&client, 5..500).await;
     assert!(sums.stopped.is_some(), "{:?}", sums.last);
-    assert_eq!(client.ledger().totals().spent.estimated, Usd(0), "nothing was sent");
+    // Only the connections that were kept open can have taken a request with them.
+    let worst = client.worst(&prepared(&client, 5));
+    let estimated = client.ledger().totals().spent.estimated;
+    assert!(estimated.0 <= 5 * worst.0, "{estimated:?} for connections that were refused");
 }
 
 #[tokio::test]
