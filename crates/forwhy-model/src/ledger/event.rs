@@ -128,7 +128,8 @@ pub enum Event {
     /// An attempt ended without a reply.
     Failed { key: Key, attempt: u16, reason: Reason, detail: String, cost: Cost, millis: u32 },
     /// An attempt was in flight when its process died: whether the provider computed it, and charged
-    /// for it, cannot be known. The cost is its reserve.
+    /// for it, cannot be known. The cost is its reserve. Also: its reply was torn off the bodies by a
+    /// crash of the machine; then its cost stands in the states already, and this one is 0.
     Lost { key: Key, attempt: u16, cost: Cost },
     /// A batch; written before it is submitted, then with its provider's id, then at its end.
     Batch(BatchRecord),

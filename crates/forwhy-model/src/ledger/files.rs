@@ -117,6 +117,11 @@ impl Segments {
         Ok((self.number, self.log.write(lines)?))
     }
 
+    /// Where the next record will stand.
+    pub(super) fn end(&self) -> Option<Place> {
+        Place::new(self.number, self.log.end())
+    }
+
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }

@@ -147,6 +147,19 @@ impl Index {
         keys
     }
 
+    /// The keys whose reply stands at `end` or behind it, sorted.
+    pub fn replies_from(&self, end: Place) -> Vec<Key> {
+        #[allow(clippy::iter_over_hash_type, reason = "sorted before anything sees the order")]
+        let mut keys: Vec<Key> = self
+            .entries
+            .iter()
+            .filter(|(_, e)| e.reply.is_some_and(|place| place >= end))
+            .map(|(k, _)| *k)
+            .collect();
+        keys.sort_unstable();
+        keys
+    }
+
     /// The requests that wait for the batch `id`, sorted, with their reserves.
     pub fn reserved_in(&self, id: &str) -> Vec<(Key, Usd)> {
         #[allow(clippy::iter_over_hash_type, reason = "sorted before anything sees the order")]
@@ -290,7 +303,7 @@ impl Entry {
                 self.settle(*cost, totals);
             }
             Event::Lost { cost, .. } => {
-                self.state = State::Planned;
+                (self.state, self.reason, self.reply) = (State::Planned, None, None);
                 self.lost = self.lost.saturating_add(1);
                 totals.lost_in_flight += 1;
                 self.settle(*cost, totals);

@@ -10,7 +10,7 @@ use super::files::{Found, Segments};
 use super::index::{Index, State};
 use super::judge::judge_stored;
 use super::{BODIES, Clock, Inner, LedgerError, STATES, view};
-use crate::budget::Cost;
+use crate::budget::{Cost, Usd};
 use crate::key::Key;
 
 /// What was found when a ledger was opened.
@@ -77,8 +77,9 @@ pub(super) fn open(folder: &Path, clock: Clock) -> Result<(Inner, Opening), Ledg
         pid: std::process::id(),
         host: forwhy_store::lock::host(),
     })?;
+    let torn_off = inner.give_up_torn_replies()?;
     inner.judge_the_unread(folder)?;
-    opening.lost_in_flight = inner.count_the_lost()?;
+    opening.lost_in_flight = torn_off + inner.count_the_lost()?;
     opening.requests = inner.index.len();
     Ok((inner, opening))
 }
@@ -110,6 +111,19 @@ impl Inner {
         self.states.write(&self.lines)?;
         self.unsynced = true;
         Ok(())
+    }
+
+    /// Replies that the states know and that were torn off the bodies: a crash of the machine may keep
+    /// the one file and lose the end of the other. They are asked again; what they cost is settled.
+    fn give_up_torn_replies(&mut self) -> Result<u64, LedgerError> {
+        let Some(end) = self.bodies.end() else { return Ok(0) };
+        let keys = self.index.replies_from(end);
+        for key in &keys {
+            let Some(entry) = self.index.get(key) else { continue };
+            let (attempt, cost) = (entry.attempts, Cost::known(Usd(0)));
+            self.write_event(&Event::Lost { key: *key, attempt, cost })?;
+        }
+        Ok(keys.len() as u64)
     }
 
     /// Reads replies that were stored when their process died before it read them.

@@ -286,7 +286,7 @@ fn fault_7_answers_of_another_setting_or_checkpoint_are_never_mixed_in() {
     let asking = Asking::new(5, Script::default());
     asking.ask().ends(0);
     for (from, to) in
-        [("revision = \"r1\"", "revision = \"r2\""), ("[settings]", "[settings]\nstream = true")]
+        [("revision = \"r1\"", "revision = \"r2\""), ("send_seed = true", "send_seed = false")]
     {
         let model = std::fs::read_to_string(asking.path("model.toml")).unwrap();
         assert!(model.contains(from));
