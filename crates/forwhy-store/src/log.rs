@@ -5,9 +5,9 @@
 //! to time; a machine that loses power loses at most what was written since. [`record_at`] reads one
 //! record back by its offset.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{BufRead as _, BufReader, Read, Write as _};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::segment::{self, Damage, Each, MAX_RECORD_BYTES, Tail};
@@ -23,9 +23,15 @@ pub struct Log {
 
 impl Log {
     /// Opens `path` for appending after giving `each` its records from byte `from` on. A torn tail is
-    /// cut off first, and a changed line break at the end restored; damage elsewhere is reported.
+    /// cut off first, and a changed line break at the end restored; damage elsewhere is reported. A new
+    /// file is for its owner's eyes alone: it may hold what was said to a paid service.
     pub fn open(path: &Path, from: u64, each: &mut Each) -> Result<(Self, Tail), FileError> {
+        let is_new = !path.exists();
         let (file, tail) = segment::open_to_append(path, from, each)?;
+        if is_new {
+            let owner_only = Permissions::from_mode(0o600);
+            file.set_permissions(owner_only).map_err(at("keep others from", path))?;
+        }
         let end = file.metadata().map_err(at("read", path))?.len();
         Ok((Log { file, path: path.into(), end }, tail))
     }
@@ -122,6 +128,14 @@ mod tests {
         let mut out = Vec::new();
         segment::push_line(&mut out, &text).unwrap();
         out
+    }
+
+    #[test]
+    fn fault_33_a_log_is_readable_by_its_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        drop(Log::open(&path, 0, &mut |_, _| Ok(())).unwrap());
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]
