@@ -84,7 +84,7 @@ fn train(scope: Scope) -> Outcome {
 }
 
 fn head() -> Outcome {
-    let mut probe = HeadProbe::new(TRAIN.0 * TRAIN.1, 576, 49_152);
+    let mut probe = HeadProbe::new(kernels::chosen()?, TRAIN.0 * TRAIN.1, 576, 49_152);
     probe.step();
     turns(|| {
         let start = cpu_secs();

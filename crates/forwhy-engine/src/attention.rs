@@ -10,7 +10,8 @@
 use rayon::prelude::*;
 
 use crate::buffer::Shared;
-use crate::linear::{Mat, MatMut, Split, multiply};
+use crate::kernels::Kernels;
+use crate::linear::{Mat, MatMut, Split};
 use crate::pack::{Rows, Span};
 use crate::shape::Shape;
 use crate::simd::{dot, exp, exp_sum, max, multiversion};
@@ -24,6 +25,7 @@ pub(crate) struct Attention {
     heads: usize,
     kv_heads: usize,
     d: usize,
+    kernels: Kernels,
 }
 
 /// `rows` rows of `cols` elements, `step` apart.
@@ -58,8 +60,8 @@ struct Block {
 }
 
 impl Attention {
-    pub(crate) fn new(shape: &Shape) -> Self {
-        Attention { heads: shape.heads, kv_heads: shape.kv_heads, d: shape.head_dim }
+    pub(crate) fn new(shape: &Shape, kernels: Kernels) -> Self {
+        Attention { heads: shape.heads, kv_heads: shape.kv_heads, d: shape.head_dim, kernels }
     }
 
     fn qkv_width(self) -> usize {
@@ -150,7 +152,8 @@ impl Attention {
             let at = block.row * self.out_width() + block.head;
             // SAFETY: these rows and columns of the output belong to this unit's segment and heads.
             let dst = unsafe { view(out, at, n, d, self.out_width()) };
-            multiply(dst, i > 0, 1.0, p, self.kv(qkv, *row, *len, self.v_at(group)), Split::No);
+            let v = self.kv(qkv, *row, *len, self.v_at(group));
+            self.multiply(dst, i > 0, p, v);
             column += len;
         }
         for (i, (lse_i, sum)) in stats[..n].iter().enumerate() {
@@ -211,9 +214,9 @@ impl Attention {
                 view(dqkv, row * step + column, rows, d, step)
             };
             let k = self.kv(kept.qkv, *row, *len, self.k_at(group));
-            multiply(at(block.row, block.head, n), i > 0, 1.0, ds, k, Split::No);
-            multiply(at(*row, self.k_at(group), *len), true, 1.0, ds.t(), q, Split::No);
-            multiply(at(*row, self.v_at(group), *len), true, 1.0, p.t(), dout_block, Split::No);
+            self.multiply(at(block.row, block.head, n), i > 0, ds, k);
+            self.multiply(at(*row, self.k_at(group), *len), true, ds.t(), q);
+            self.multiply(at(*row, self.v_at(group), *len), true, p.t(), dout_block);
             column += len;
         }
     }
@@ -223,9 +226,14 @@ impl Attention {
         let mut at = 0;
         for (row, len) in &block.keys {
             let dst = MatMut::new(&mut scores[at..], block.n, *len, block.width);
-            multiply(dst, false, 1.0, left, self.kv(qkv, *row, *len, column).t(), Split::No);
+            self.multiply(dst, false, left, self.kv(qkv, *row, *len, column).t());
             at += len;
         }
+    }
+
+    /// dst = a b, or dst += a b, on this thread: the units are parallel.
+    fn multiply(self, dst: MatMut, add: bool, a: Mat, b: Mat) {
+        self.kernels.multiply(dst, add, 1.0, (a, b), Split::No);
     }
 
     fn q<'a>(self, block: &Block, qkv: &'a [f32]) -> Mat<'a> {
@@ -335,7 +343,7 @@ mod tests {
         let r = rows.ids.len();
         let mut run =
             Run { out: vec![0.0; r * shape.attention_width()], lse: vec![0.0; r * shape.heads] };
-        Attention::new(&shape).forward(rows, qkv, &mut run.out, &mut run.lse);
+        Attention::new(&shape, Kernels::F32).forward(rows, qkv, &mut run.out, &mut run.lse);
         run
     }
 
@@ -393,7 +401,7 @@ mod tests {
         let dout = noise(pack.rows() * shape.attention_width(), 2);
         let kept = run(&qkv, &rows);
         let mut dqkv = vec![7.0; qkv.len()];
-        let attention = Attention::new(&shape);
+        let attention = Attention::new(&shape, Kernels::F32);
         let reads = Kept { qkv: &qkv, out: &kept.out, lse: &kept.lse };
         attention.backward(&rows, reads, &dout, &mut dqkv);
         assert_gradient("qkv", &qkv, &dqkv, |x| {

@@ -124,11 +124,12 @@ fn tile<'a, const FMA: bool, const NEXT: bool, const R: usize, const O: usize>(
 mod tests {
     use super::*;
     use crate::checks::noise;
+    use crate::kernels::Kernels;
 
     #[test]
     fn every_number_of_rows_and_sizes_that_no_tile_divides_agree_with_plain_loops() {
         for (out, inp) in [(70, 64), (5, 19), (131, 40)] {
-            let layer = Linear { at: 2, out, inp };
+            let layer = Linear { at: 2, out, inp, kernels: Kernels::F32 };
             let w = noise(2 + out * inp, 1);
             for rows in 1..9 {
                 let (x, start) = (noise(rows * inp, 2), noise(rows * out, 3));
@@ -146,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_row_has_the_same_bits_alone_and_among_others() {
-        let layer = Linear { at: 0, out: 130, inp: 72 };
+        let layer = Linear { at: 0, out: 130, inp: 72, kernels: Kernels::F32 };
         let (w, x) = (noise(130 * 72, 1), noise(7 * 72, 2));
         let mut all = vec![0.0; 7 * 130];
         layer.fwd_few(&w, &x, &mut all, false);

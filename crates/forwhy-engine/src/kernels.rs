@@ -1,74 +1,129 @@
 //! Which kernels compute, and the kernels one by one, for benches.
 //!
-//! All products are f32 through the `gemm` crate, which takes the widest vectors of the processor, but
-//! for the few rows of a decoding step; other kernels are compiled for several widths. The variable
-//! [`VARIABLE`] names a choice, and a choice that this build or this machine does not have is refused
+//! The products of training, scoring and prompts are computed in bf16 (operands rounded to bf16, sums
+//! and everything else in f32; master weights stay f32) where the processor is made for it: with AMX
+//! tiles, or with the bf16 instructions of AVX-512 on AMD's processors, where they do twice the work of
+//! f32 (on Intel's they do the same: there f32 stays, unless AMX is there). Elsewhere products are f32
+//! through the `gemm` crate, which takes the widest vectors of the processor. Decoding steps read
+//! weights as [`crate::generate::DecodeWeights`] says, whatever is chosen here.
+//!
+//! The variable [`VARIABLE`] names a choice, and a choice that this machine does not have is refused
 //! where a model is made: nothing else is computed in its place.
 
 mod probe;
 
+use serde::{Deserialize, Serialize};
+
 pub use self::probe::{AttentionProbe, DecodeProbe, HeadProbe, LinearProbe};
 use crate::error::EngineError;
 use crate::simd;
+use crate::tiles::Kernel;
 
 /// The environment variable that chooses the kernels.
 pub const VARIABLE: &str = "FORWHY_KERNELS";
 
-/// What the products of training and sampling are computed in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the products of training, scoring and prompts are computed with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kernels {
     /// f32 throughout.
+    #[default]
     F32,
+    /// bf16 in plain code: what the two below compute, slowly, on any machine.
+    Portable,
+    /// bf16 with the instructions of AVX-512.
+    Avx512,
+    /// bf16 with AMX tiles.
+    Amx,
 }
 
-/// The kernels in use: what [`VARIABLE`] names, or the only ones there are.
+impl Kernels {
+    /// All of them.
+    pub const ALL: [Kernels; 4] = [Kernels::F32, Kernels::Portable, Kernels::Avx512, Kernels::Amx];
+
+    /// The name by which [`VARIABLE`] chooses them.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kernels::F32 => "f32",
+            Kernels::Portable => "portable",
+            Kernels::Avx512 => "avx512",
+            Kernels::Amx => "amx",
+        }
+    }
+
+    /// What sums products in bf16; None in f32, or where this build cannot have it.
+    pub(crate) fn tiles(self) -> Option<Kernel> {
+        match self {
+            Kernels::F32 => None,
+            Kernels::Portable => Some(Kernel::Portable),
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Avx512 => Some(Kernel::Avx512),
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Amx => Some(Kernel::Amx),
+            #[cfg(not(target_arch = "x86_64"))]
+            Kernels::Avx512 | Kernels::Amx => None,
+        }
+    }
+
+    /// Whether this machine has them.
+    pub fn available(self) -> bool {
+        match self {
+            Kernels::F32 => true,
+            _ => self.tiles().is_some_and(Kernel::available),
+        }
+    }
+}
+
+/// The kernels in use: what [`VARIABLE`] names, or the best of this machine.
 pub fn chosen() -> Result<Kernels, EngineError> {
     match std::env::var(VARIABLE) {
         Ok(name) => named(&name),
-        Err(std::env::VarError::NotPresent) => Ok(Kernels::F32),
+        // the tests of this crate hold f32 to PyTorch; those of bf16 name it
+        Err(std::env::VarError::NotPresent) if cfg!(test) => Ok(Kernels::F32),
+        Err(std::env::VarError::NotPresent) => Ok(best()),
         Err(std::env::VarError::NotUnicode(_)) => named("(not text)"),
     }
 }
 
 fn named(name: &str) -> Result<Kernels, EngineError> {
     let refuse = |why: &str| {
-        let what = format!("{VARIABLE}={name}: {why}. Use f32, or leave it unset");
+        let here: Vec<&str> =
+            Kernels::ALL.into_iter().filter(|k| k.available()).map(Kernels::name).collect();
+        let here = here.join(", ");
+        let what = format!("{VARIABLE}={name}: {why}. Here: {here}; unset, {}", best().name());
         Err(EngineError::Kernels(what))
     };
-    match name {
-        "f32" => Ok(Kernels::F32),
-        "avx512" | "amx" if !has_bf16(name) => {
-            refuse("this processor does not have bf16 instructions of that kind")
-        }
-        "avx512" | "amx" => refuse("this version has no bf16 kernels yet"),
-        _ => refuse("there are no such kernels"),
+    match Kernels::ALL.into_iter().find(|k| k.name() == name) {
+        Some(kernels) if kernels.available() => Ok(kernels),
+        Some(_) => refuse("this machine does not have them (processor, or operating system)"),
+        None => refuse("there are no such kernels"),
     }
 }
 
-/// Whether the processor could run bf16 kernels of this kind.
-fn has_bf16(name: &str) -> bool {
+/// What is chosen where nothing is named.
+fn best() -> Kernels {
+    match () {
+        () if Kernels::Amx.available() => Kernels::Amx,
+        () if Kernels::Avx512.available() && of_amd() => Kernels::Avx512,
+        () => Kernels::F32,
+    }
+}
+
+/// Whether AMD made the processor.
+fn of_amd() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
-        // leaf 7: AVX512_BF16 is EAX bit 5 of subleaf 1, AMX-BF16 is EDX bit 22 of subleaf 0
-        let cpuid = std::arch::x86_64::__cpuid_count;
-        if cpuid(0, 0).eax < 7 {
-            return false;
-        }
-        match name {
-            "avx512" => cpuid(7, 1).eax >> 5 & 1 == 1,
-            _ => cpuid(7, 0).edx >> 22 & 1 == 1,
-        }
+        let id = std::arch::x86_64::__cpuid(0);
+        [id.ebx, id.edx, id.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD"
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
-        let _: &str = name;
         false
     }
 }
 
 /// What computes, in a line: for people.
 pub fn description() -> Result<String, EngineError> {
-    let Kernels::F32 = chosen()?;
     let vectors = match simd::level() {
         #[cfg(target_arch = "x86_64")]
         simd::Level::V4 => "AVX-512",
@@ -77,7 +132,12 @@ pub fn description() -> Result<String, EngineError> {
         simd::Level::Base if cfg!(target_arch = "aarch64") => "NEON",
         simd::Level::Base => "baseline",
     };
-    Ok(format!("f32 ({vectors})"))
+    Ok(match chosen()? {
+        Kernels::F32 => format!("f32 ({vectors})"),
+        Kernels::Portable => format!("bf16 in plain code, slow; all else f32 ({vectors})"),
+        Kernels::Avx512 => "bf16 (AVX-512 bf16); all else f32 (AVX-512)".to_string(),
+        Kernels::Amx => "bf16 (AMX tiles); all else f32 (AVX-512)".to_string(),
+    })
 }
 
 #[cfg(test)]
@@ -85,11 +145,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kernels_that_are_not_there_are_refused_by_name() {
-        assert_eq!(named("f32"), Ok(Kernels::F32));
-        for name in ["amx", "avx512", "cuda", ""] {
+    fn kernels_that_are_not_there_are_refused_by_name_and_others_taken() {
+        for kernels in Kernels::ALL {
+            match kernels.available() {
+                true => assert_eq!(named(kernels.name()), Ok(kernels)),
+                false => {
+                    let refused = named(kernels.name()).unwrap_err().to_string();
+                    assert!(refused.contains("does not have them"), "{refused}");
+                }
+            }
+        }
+        assert!(Kernels::F32.available() && Kernels::Portable.available());
+        for name in ["cuda", ""] {
             let refused = named(name).unwrap_err().to_string();
             assert!(refused.contains(&format!("FORWHY_KERNELS={name}:")), "{refused}");
         }
+    }
+
+    #[test]
+    fn the_best_kernels_are_there_and_never_those_of_plain_code() {
+        assert!(best().available());
+        assert_ne!(best(), Kernels::Portable);
     }
 }

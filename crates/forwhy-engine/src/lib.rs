@@ -1,5 +1,6 @@
 //! Local models: weights, tokenizer, chat rendering, forward and backward, LoRA, optimiser, sampling
-//! and scoring. Explicit f32 forward and backward for the Llama family; no tensor framework.
+//! and scoring. Explicit forward and backward for the Llama family, products in f32 or bf16; no tensor
+//! framework.
 //!
 //! The main flow: files give weights and a tokenizer; a [`pack::Pack`] holds token rows and targets;
 //! the model computes losses, gradients or log-probabilities of packs; [`local::LocalModel`] puts it
@@ -43,6 +44,7 @@ mod python_json;
 mod sample;
 mod simd;
 mod threads;
+mod tiles;
 mod tree;
 
 #[cfg(test)]

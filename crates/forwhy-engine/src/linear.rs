@@ -1,10 +1,13 @@
-//! Matrix products. `fwd`, `dx` and `dw` are the whole interface of a linear layer; another number
-//! format (bf16) replaces these three and nothing else.
+//! Matrix products, in f32 or in bf16 as the chosen kernels have it. `fwd`, `dx` and `dw` are the whole
+//! interface of a linear layer.
 #![allow(unsafe_code, reason = "the gemm crate takes raw pointers; bounds are checked here")]
 
 use std::marker::PhantomData;
 
 use gemm::Parallelism;
+
+use crate::kernels::Kernels;
+use crate::tiles::{self, Operand, Target};
 
 /// A view of a matrix: element (i, j) stands at `i * row_step + j * col_step`.
 #[derive(Clone, Copy)]
@@ -69,7 +72,29 @@ pub(crate) enum Split {
     Pool,
 }
 
-/// dst = scale a b, or dst += scale a b.
+impl Kernels {
+    /// dst = scale a b, or dst += scale a b.
+    pub(crate) fn multiply(
+        self,
+        dst: MatMut,
+        add: bool,
+        scale: f32,
+        (a, b): (Mat, Mat),
+        split: Split,
+    ) {
+        let Some(kernel) = self.tiles() else { return multiply(dst, add, scale, a, b, split) };
+        // SAFETY: the constructors checked (or the caller of `at` promised) that every element lies
+        // within its slice, and `dst` is exclusive.
+        unsafe {
+            let a = Operand::new(a.ptr, (a.rows, a.row_step), (a.cols, a.col_step));
+            let b = Operand::new(b.ptr, (b.cols, b.col_step), (b.rows, b.row_step));
+            let dst = Target::new(dst.ptr, dst.rows, dst.cols, dst.step);
+            tiles::multiply(kernel, &dst, add, (a, b), scale, split == Split::Pool);
+        }
+    }
+}
+
+/// dst = scale a b, or dst += scale a b, in f32 whatever kernels are chosen.
 pub(crate) fn multiply(dst: MatMut, add: bool, scale: f32, a: Mat, b: Mat, split: Split) {
     assert!(a.cols == b.rows && dst.rows == a.rows && dst.cols == b.cols, "matrix sizes differ");
     if dst.rows == 0 || dst.cols == 0 {
@@ -108,7 +133,8 @@ pub(crate) fn multiply(dst: MatMut, add: bool, scale: f32, a: Mat, b: Mat, split
     }
 }
 
-/// Where the weight of a linear layer lies in the flat buffer: `out` x `inp`, row-major.
+/// Where the weight of a linear layer lies in the flat buffer (`out` x `inp`, row-major), and what
+/// computes with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Linear {
     /// Offset, in elements.
@@ -117,6 +143,8 @@ pub(crate) struct Linear {
     pub(crate) out: usize,
     /// Inputs.
     pub(crate) inp: usize,
+    /// What its products are computed with.
+    pub(crate) kernels: Kernels,
 }
 
 impl Linear {
@@ -130,7 +158,7 @@ impl Linear {
         let rows = x.len() / self.inp;
         let (x, y) =
             (Mat::new(x, rows, self.inp, self.inp), MatMut::new(y, rows, self.out, self.out));
-        multiply(y, add, 1.0, x, self.of(w).t(), Split::Pool);
+        self.kernels.multiply(y, add, 1.0, (x, self.of(w).t()), Split::Pool);
     }
 
     /// dx[r,inp] = dy[r,out] W.
@@ -138,7 +166,7 @@ impl Linear {
         let rows = dy.len() / self.out;
         let dx = MatMut::new(dx, rows, self.inp, self.inp);
         let dy = Mat::new(dy, rows, self.out, self.out);
-        multiply(dx, false, 1.0, dy, self.of(w), Split::Pool);
+        self.kernels.multiply(dx, false, 1.0, (dy, self.of(w)), Split::Pool);
     }
 
     /// dW[out,inp] = dy[r,out]^T x[r,inp], or dW += it. `g` is the gradient of this weight alone.
@@ -147,7 +175,7 @@ impl Linear {
         let g = MatMut::new(g, self.out, self.inp, self.inp);
         let dy = Mat::new(dy, rows, self.out, self.out);
         let x = Mat::new(x, rows, self.inp, self.inp);
-        multiply(g, add, 1.0, dy.t(), x, Split::Pool);
+        self.kernels.multiply(g, add, 1.0, (dy.t(), x), Split::Pool);
     }
 }
 
@@ -161,7 +189,7 @@ mod tests {
 
     #[test]
     fn the_three_products_agree_with_plain_loops() {
-        let layer = Linear { at: 3, out: 4, inp: 6 };
+        let layer = Linear { at: 3, out: 4, inp: 6, kernels: Kernels::F32 };
         let (w, x, dy) = (ramp(3 + 24), ramp(5 * 6), ramp(5 * 4));
         let weight = |o: usize, i: usize| w[3 + o * 6 + i];
         let mut y = vec![1.0; 5 * 4];

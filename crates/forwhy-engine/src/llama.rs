@@ -31,7 +31,7 @@ use crate::buffer::Buf;
 use crate::decode::Eight;
 use crate::error::EngineError;
 use crate::generate::DecodeWeights;
-use crate::kernels;
+use crate::kernels::{self, Kernels};
 use crate::lora::Adapters;
 use crate::ops::loss;
 use crate::ops::rope::Table;
@@ -64,6 +64,7 @@ pub enum Scope {
 pub struct Llama {
     pub(crate) shape: Shape,
     pub(crate) layout: Layout,
+    kernels: Kernels,
     pub(crate) plan: Plan,
     pub(crate) weights: Buf,
     pub(crate) adapters: Option<Adapters>,
@@ -81,17 +82,18 @@ impl Llama {
     /// A model with these weights, in the order of [`Layout`], that computes with `threads` threads.
     pub fn new(shape: Shape, weights: Buf, threads: usize) -> Result<Self, EngineError> {
         shape.validate()?;
-        kernels::chosen()?;
+        let kernels = kernels::chosen()?;
         let layout = Layout::new(&shape);
         if weights.len() != layout.len() {
             let (have, want) = (weights.len(), layout.len());
             return Err(EngineError::Mismatch(format!("{have} weights, the shape has {want}")));
         }
-        let (plan, table) = (Plan::new(&shape, &layout), Table::new(&shape));
+        let (plan, table) = (Plan::new(&shape, &layout, kernels), Table::new(&shape));
         let (space, threads) = (Space::empty(), Threads::new(threads)?);
         Ok(Llama {
             shape,
             layout,
+            kernels,
             plan,
             weights,
             adapters: None,
@@ -143,6 +145,23 @@ impl Llama {
     /// Threads that it computes with.
     pub fn threads(&self) -> usize {
         self.threads.count()
+    }
+
+    /// What computes its products.
+    pub fn kernels(&self) -> Kernels {
+        self.kernels
+    }
+
+    /// Computes with `kernels` from now on; refused where the machine does not have them.
+    pub fn set_kernels(&mut self, kernels: Kernels) -> Result<(), EngineError> {
+        if !kernels.available() {
+            let name = kernels.name();
+            return Err(EngineError::Kernels(format!("this machine has no kernels {name}")));
+        }
+        self.kernels = kernels;
+        self.plan = Plan::new(&self.shape, &self.layout, kernels);
+        self.trunk = None;
+        Ok(())
     }
 
     /// Whether training computes a block's activations again in the backward pass instead of keeping
@@ -306,9 +325,9 @@ impl Llama {
     fn trunk_hash(&self, blocks: usize) -> [u8; 32] {
         let below = ..self.layout.blocks_from(blocks).start;
         let weights = hash(&[&self.weights[below], self.plan.embed_of(&self.weights)]);
-        // The same weights compute something else with other angles or another epsilon.
+        // The same weights compute something else with other angles, another epsilon, other kernels.
         let mut hasher = blake3::Hasher::new();
-        hasher.update(json!(self.shape).to_string().as_bytes());
+        hasher.update(json!((&self.shape, self.kernels)).to_string().as_bytes());
         hasher.update(weights.as_bytes());
         *hasher.finalize().as_bytes()
     }

@@ -19,6 +19,7 @@ use crate::buffer::Buf;
 use crate::calls::CallFormat;
 use crate::error::EngineError;
 use crate::generate::{DecodeWeights, Job, Written};
+use crate::kernels::Kernels;
 use crate::llama::{Llama, NamedTensor, Scope};
 use crate::pack::Pack;
 use crate::score::Branches;
@@ -108,7 +109,12 @@ impl LocalModel {
         &self.base
     }
 
-    /// What decoding steps multiply with from now on; all else stays f32. The identity says what is
+    /// What computes its products.
+    pub fn kernels(&self) -> Result<Kernels, EngineError> {
+        Ok(self.lock()?.llama.kernels())
+    }
+
+    /// What decoding steps multiply with from now on; all else stays as it is. The identity says what is
     /// not f32, so that no answer is taken for one of another setting.
     pub fn set_decode_weights(&self, weights: DecodeWeights) -> Result<(), EngineError> {
         self.lock()?.llama.set_decode_weights(weights);
@@ -317,11 +323,15 @@ impl Model for LocalModel {
         };
         let State { llama, revision } = &mut *state;
         let revision = revision.get_or_insert_with(|| format!("weights:{}", llama.weights_hash()));
-        let suffix = match llama.decode_weights() {
+        let decoding = match llama.decode_weights() {
             DecodeWeights::F32 => "",
             DecodeWeights::Q8 => "+q8",
         };
-        Identity { name, revision: format!("{revision}{suffix}") }
+        let products = match llama.kernels() {
+            Kernels::F32 => "",
+            Kernels::Portable | Kernels::Avx512 | Kernels::Amx => "+bf16",
+        };
+        Identity { name, revision: format!("{revision}{decoding}{products}") }
     }
 
     fn capabilities(&self) -> Capabilities {

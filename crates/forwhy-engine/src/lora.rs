@@ -9,6 +9,7 @@ use std::ops::Range;
 use forwhy_core::seed::Stream;
 
 use crate::buffer::Buf;
+use crate::kernels::Kernels;
 use crate::linear::{Linear, Mat, MatMut, Split, multiply};
 use crate::shape::{Layout, Shape};
 
@@ -88,7 +89,7 @@ impl Adapters {
     pub(crate) fn merge(&self, weights: &mut [f32]) {
         weights[..self.base.len()].copy_from_slice(&self.base);
         for part in &self.parts {
-            let Linear { at, out, inp } = part.weight;
+            let Linear { at, out, inp, .. } = part.weight;
             let w = MatMut::new(&mut weights[at..at + out * inp], out, inp, inp);
             let (a, b) = (self.a(part, &self.flat), self.b(part, &self.flat));
             multiply(w, true, self.scale(), b, a, Split::Pool);
@@ -117,13 +118,17 @@ impl Adapters {
             let (out, inp) = (part.weight.out, part.weight.inp);
             let dy = Mat::new(&dy[part.rows.start..], r, out, fused.out);
             let (a, b) = (self.a(part, &self.flat), self.b(part, &self.flat));
-            multiply(MatMut::new(&mut low, r, rank, rank), false, 1.0, x, a.t(), Split::Pool);
+            let kernels = fused.kernels;
+            let product = |dst: MatMut, add: bool, scale: f32, a: Mat, b: Mat| {
+                kernels.multiply(dst, add, scale, (a, b), Split::Pool);
+            };
+            product(MatMut::new(&mut low, r, rank, rank), false, 1.0, x, a.t());
             let db = MatMut::new(&mut g[part.b..part.b + out * rank], out, rank, rank);
-            multiply(db, true, self.scale(), dy.t(), Mat::new(&low, r, rank, rank), Split::Pool);
-            multiply(MatMut::new(&mut low, r, rank, rank), false, 1.0, dy, b, Split::Pool);
+            product(db, true, self.scale(), dy.t(), Mat::new(&low, r, rank, rank));
+            product(MatMut::new(&mut low, r, rank, rank), false, 1.0, dy, b);
             let da = MatMut::new(&mut g[part.a..part.b], rank, inp, inp);
             let low = Mat::new(&low, r, rank, rank);
-            multiply(da, true, self.scale(), low.t(), x, Split::Pool);
+            product(da, true, self.scale(), low.t(), x);
         }
     }
 
@@ -165,7 +170,7 @@ fn parts(shape: &Shape, layout: &Layout, rank: usize) -> (Vec<Part>, usize) {
             *start += out;
             let (a, b) = (at, at + rank * inp);
             at = b + out * rank;
-            let weight = Linear { at: tensor.at, out, inp };
+            let weight = Linear { at: tensor.at, out, inp, kernels: Kernels::F32 };
             parts.push(Part { block, site, rows, weight, a, b, name });
         }
     }

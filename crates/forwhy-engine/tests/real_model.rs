@@ -12,6 +12,7 @@ use std::path::Path;
 use forwhy_core::chat::{Message, Role};
 use forwhy_core::model::Sampling;
 use forwhy_engine::generate::{DecodeWeights, Job, Written};
+use forwhy_engine::kernels::Kernels;
 use forwhy_engine::llama::{Llama, Scope};
 use forwhy_engine::pack::Pack;
 use forwhy_engine::shape::Layout;
@@ -130,6 +131,7 @@ fn the_row_order_of_llama_cpp_in_q_and_k_would_be_noticed() {
         }
     }
     let mut llama = Llama::new(shape, params, THREADS).unwrap();
+    llama.set_kernels(Kernels::F32).unwrap();
     let paragraph = &expected()["paragraph"];
     let got = perplexity(&mut llama, &pack_of(&ids(&paragraph["ids"])));
     let number = |key: &str| paragraph[key].as_f64().unwrap();

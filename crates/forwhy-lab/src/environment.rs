@@ -1,6 +1,7 @@
 //! What made a run: code revision and machine.
 
 use forwhy_core::results::{Machine, Maybe};
+use forwhy_engine::kernels::Kernels;
 use serde::{Deserialize, Serialize};
 
 /// Code and machine of a run.
@@ -52,6 +53,9 @@ fn features() -> Vec<String> {
             ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
         ];
         found.extend(known.iter().filter(|(_, have)| *have).map(|(name, _)| *name));
+    }
+    if Kernels::Amx.available() {
+        found.push("amx-bf16");
     }
     found.iter_mut().map(|name| name.to_string()).collect()
 }

@@ -18,6 +18,8 @@ use anyhow::{Context, Result};
 use forwhy_store::{atomic, lock};
 use serde::de::DeserializeOwned;
 
+use forwhy_engine::kernels::VARIABLE;
+
 use crate::environment::Environment;
 
 /// Largest small file that is read (JSON records; not segments or weights).
@@ -36,7 +38,10 @@ pub struct RunFolder {
 #[error("{0}")]
 pub struct Refused(String);
 
-/// Hashes of everything that the numbers depend on, by name.
+/// The protocol's name for what computes the products: f32, or one of the kinds of bf16.
+pub(crate) const KERNELS: &str = "kernels";
+
+/// Everything that the numbers depend on: its hash, or what it is, by name.
 pub type Protocol = BTreeMap<String, String>;
 
 impl RunFolder {
@@ -139,8 +144,12 @@ impl RunFolder {
         Err(Refused(format!(
             "what the numbers depend on has changed since {root} was made:\n{lines}\
              Numbers of two protocols are never mixed: use another folder with --folder, \
-             or put the old files back.",
+             or put back {what}.",
             root = self.root.display(),
+            what = match old.get(KERNELS) == protocol.get(KERNELS) {
+                true => "the old files".to_string(),
+                false => format!("what was there ({VARIABLE} chooses the kernels)"),
+            },
         ))
         .into())
     }

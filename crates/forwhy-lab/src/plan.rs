@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use forwhy_core::constitution::Constitution;
 use forwhy_core::fingerprint::Fingerprint;
+use forwhy_engine::kernels::Kernels;
 use forwhy_evals::competence::{self, Competence};
 use forwhy_evals::honeypot::{self, Honeypots};
 use forwhy_evals::worlds;
 use forwhy_forge::corpus::{self, Corpus};
 use forwhy_store::atomic;
 
+use crate::folder::KERNELS;
 use crate::study::{self, Study};
 use crate::unit::{Key, ORGANISM, PROMPTED, UNTOUCHED};
 
@@ -81,10 +83,11 @@ impl Plan {
         })
     }
 
-    /// Hashes of what the numbers depend on, besides the study file: name and hash.
-    pub fn protocol(&self, model_hash: &str) -> BTreeMap<String, String> {
+    /// What the numbers depend on, besides the study file: names, and hashes or what they are.
+    pub fn protocol(&self, model_hash: &str, kernels: Kernels) -> BTreeMap<String, String> {
         let mut all = BTreeMap::from([
             ("start model".to_string(), model_hash.to_string()),
+            (KERNELS.into(), kernels.name().into()),
             ("constitution".into(), self.constitution_hash.clone()),
             ("honeypots".into(), hash(honeypot::FILES.iter().map(|(_, text)| *text))),
             ("competence checks".into(), hash([competence::FILE])),

@@ -21,7 +21,7 @@ use forwhy_stats::proportion;
 
 use crate::assemble::{self, HELD_OUT, IN_DISTRIBUTION, Inputs, KindInfo, Lineage};
 use crate::environment::Environment;
-use crate::folder::RunFolder;
+use crate::folder::{KERNELS, RunFolder};
 use crate::measure::sampling;
 use crate::outside::{Cost, Outside};
 use crate::plan::{self, Plan};
@@ -175,13 +175,16 @@ fn provenance(
         },
         cpu_secs: Maybe::Known(cost.cpu_secs),
         wall_secs: Maybe::Known(cost.wall_secs),
-        settings: settings(plan),
+        settings: settings(plan, model),
     }
 }
 
-/// Every setting of the study file, dotted.
-fn settings(plan: &Plan) -> Vec<Setting> {
+/// Every setting of the study file, dotted; and what computed.
+fn settings(plan: &Plan, model: &LocalModel) -> Vec<Setting> {
     let mut all = Vec::new();
+    if let Ok(kernels) = model.kernels() {
+        all.push(Setting { key: KERNELS.into(), value: kernels.name().into() });
+    }
     if let Ok(table) = plan.text.parse::<toml::Table>() {
         flatten("", &toml::Value::Table(table), &mut all);
     }

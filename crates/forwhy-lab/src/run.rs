@@ -38,7 +38,8 @@ pub fn run(
     let environment = environment::current(threads);
     let model = LocalModel::load(files, threads)?;
     check_data(plan, &model, &base)?;
-    let folder = RunFolder::open(root, &plan.text, &plan.protocol(&base), &environment)?;
+    let protocol = plan.protocol(&base, model.kernels()?);
+    let folder = RunFolder::open(root, &plan.text, &protocol, &environment)?;
     if let Some(holder) = &folder.taken_over_from {
         let line = format!("taking over from process {}, which did not end cleanly", holder.pid);
         outside.progress.say(&line);

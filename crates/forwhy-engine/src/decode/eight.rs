@@ -73,7 +73,7 @@ struct Inputs {
 
 impl Matrix8 {
     fn new(layer: Linear, w: &[f32]) -> Self {
-        let Linear { at, out, inp } = layer;
+        let Linear { at, out, inp, .. } = layer;
         let (steps, groups) = (inp.div_ceil(STEP), inp.div_ceil(GROUP));
         let (mut codes, mut scales) = (vec![[0; STEP]; out * steps], vec![0.0; out * groups]);
         let to = codes.par_chunks_mut(steps).zip(scales.par_chunks_mut(groups));
@@ -292,10 +292,11 @@ mod avx2 {
 mod tests {
     use super::*;
     use crate::checks::noise;
+    use crate::kernels::Kernels;
 
     fn matrix(out: usize, inp: usize) -> (Matrix8, Vec<f32>) {
         let w = noise(2 + out * inp, 1);
-        (Matrix8::new(Linear { at: 2, out, inp }, &w), w[2..].to_vec())
+        (Matrix8::new(Linear { at: 2, out, inp, kernels: Kernels::F32 }, &w), w[2..].to_vec())
     }
 
     #[test]
@@ -332,7 +333,7 @@ mod tests {
         let (mut y, plain) = (vec![9.0; out], |w: &[f32]| {
             w.iter().zip(&x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum::<f64>()
         });
-        let matrix = Matrix8::new(Linear { at: 0, out, inp }, &w);
+        let matrix = Matrix8::new(Linear { at: 0, out, inp, kernels: Kernels::F32 }, &w);
         matrix.fwd(&x, &mut y, false);
         for (y, w) in y.iter().zip(w.chunks(inp)) {
             let relative = (f64::from(*y) - plain(w)).abs() / plain(w).abs().max(1e6);
@@ -377,7 +378,7 @@ mod tests {
 
     #[test]
     fn what_is_not_finite_stays_so_and_zeros_are_zeros() {
-        let layer = Linear { at: 0, out: 2, inp: 32 };
+        let layer = Linear { at: 0, out: 2, inp: 32, kernels: Kernels::F32 };
         let mut w = noise(64, 1);
         w[40] = f32::NAN;
         let mut y = [0.0; 2];

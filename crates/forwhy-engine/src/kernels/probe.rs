@@ -2,6 +2,7 @@
 
 use std::iter::repeat_with;
 
+use super::Kernels;
 use crate::attention::{Attention, Kept};
 use crate::decode::{self, Cache, Cursor};
 use crate::error::EngineError;
@@ -29,9 +30,9 @@ pub struct LinearProbe {
 
 impl LinearProbe {
     /// With arbitrary weights and inputs.
-    pub fn new(rows: usize, inp: usize, out: usize) -> Self {
+    pub fn new(kernels: Kernels, rows: usize, inp: usize, out: usize) -> Self {
         LinearProbe {
-            layer: Linear { at: 0, out, inp },
+            layer: Linear { at: 0, out, inp, kernels },
             w: values(out * inp),
             x: values(rows * inp),
             y: values(rows * out),
@@ -78,12 +79,12 @@ pub struct AttentionProbe {
 
 impl AttentionProbe {
     /// A sequence of `tokens` in a model of this shape.
-    pub fn new(shape: &Shape, tokens: usize) -> Result<Self, EngineError> {
+    pub fn new(kernels: Kernels, shape: &Shape, tokens: usize) -> Result<Self, EngineError> {
         let mut pack = Pack::new();
         pack.push_segment(vec![0; tokens], None);
         let width = tokens * shape.qkv_width();
         Ok(AttentionProbe {
-            attention: Attention::new(shape),
+            attention: Attention::new(shape, kernels),
             rows: pack.resolve(shape)?,
             qkv: values(width),
             out: vec![0.0; tokens * shape.attention_width()],
@@ -116,9 +117,9 @@ pub struct HeadProbe {
 
 impl HeadProbe {
     /// `rows` rows of `hidden`, and a vocabulary of `vocab`.
-    pub fn new(rows: usize, hidden: usize, vocab: usize) -> Self {
+    pub fn new(kernels: Kernels, rows: usize, hidden: usize, vocab: usize) -> Self {
         HeadProbe {
-            head: Linear { at: 0, out: vocab, inp: hidden },
+            head: Linear { at: 0, out: vocab, inp: hidden, kernels },
             w: values(vocab * hidden),
             x: values(rows * hidden),
             logits: vec![0.0; HEAD_ROWS * vocab],

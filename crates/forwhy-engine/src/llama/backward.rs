@@ -60,7 +60,7 @@ fn attention_backward(
     dx: &mut [f32],
     g: &mut Gradient,
 ) {
-    let (Frame { shape, w, rows, table }, r) = (frame, frame.r());
+    let (Frame { shape, w, rows, table, kernels }, r) = (frame, frame.r());
     let h = shape.hidden;
     let att = &saved.att[..r * shape.attention_width()];
     let datt = &mut scratch.dnormed[..att.len()];
@@ -73,7 +73,8 @@ fn attention_backward(
         out: att,
         lse: &saved.lse[..r * shape.heads],
     };
-    span(Part::AttentionBwd, || Attention::new(shape).backward(rows, kept, datt, dqkv));
+    let attention = Attention::new(shape, kernels);
+    span(Part::AttentionBwd, || attention.backward(rows, kept, datt, dqkv));
     let turned = shape.heads + shape.kv_heads;
     span(Part::Rope, || rope::turn(table, &rows.positions, dqkv, turned, Turn::Backward));
     if let Some(place) = &block.qk_norm {
@@ -93,8 +94,8 @@ fn attention_backward(
 impl Llama {
     /// Gradients of the blocks from `first` on, after `blocks_forward` and `head_gradient`.
     pub(super) fn blocks_backward(&mut self, rows: &Rows, first: usize, g: &mut Gradient) {
-        let Llama { shape, plan, weights, space, table, .. } = self;
-        let frame = Frame { shape, w: weights, rows, table };
+        let Llama { shape, plan, weights, space, table, kernels, .. } = self;
+        let frame = Frame { shape, w: weights, rows, table, kernels: *kernels };
         let Space { stream, dstream, scratch, passing, kept, inputs, .. } = space;
         let n = frame.r() * shape.hidden;
         let (stream, dx) = (&mut stream[..n], &mut dstream[..n]);

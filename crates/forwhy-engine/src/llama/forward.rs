@@ -4,6 +4,7 @@ use super::plan::{Block, add_bias};
 use super::space::{Saved, Scratch};
 use super::{Llama, Store};
 use crate::attention::Attention;
+use crate::kernels::Kernels;
 use crate::ops::rope::{Table, Turn};
 use crate::ops::{norm, rope, swiglu};
 use crate::pack::Rows;
@@ -17,6 +18,7 @@ pub(crate) struct Frame<'a> {
     pub(crate) w: &'a [f32],
     pub(crate) rows: &'a Rows,
     pub(crate) table: &'a Table,
+    pub(crate) kernels: Kernels,
 }
 
 impl Frame<'_> {
@@ -33,7 +35,7 @@ pub(crate) fn block_forward(
     scratch: &mut Scratch,
     stream: &mut [f32],
 ) {
-    let (Frame { shape, w, rows, table }, r) = (frame, frame.r());
+    let (Frame { shape, w, rows, table, kernels }, r) = (frame, frame.r());
     let (h, f) = (shape.hidden, shape.mlp);
     let normed = &mut scratch.normed[..r * h];
     let (inv1, inv2) = (&mut saved.inv1[..r], &mut saved.inv2[..r]);
@@ -51,7 +53,8 @@ pub(crate) fn block_forward(
     let turned = shape.heads + shape.kv_heads;
     span(Part::Rope, || rope::turn(table, &rows.positions, qkv, turned, Turn::Forward));
     let lse = &mut saved.lse[..r * shape.heads];
-    span(Part::Attention, || Attention::new(shape).forward(rows, qkv, att, lse));
+    let attention = Attention::new(shape, kernels);
+    span(Part::Attention, || attention.forward(rows, qkv, att, lse));
     // the residual is added by the product
     span(Part::LinearFwd, || block.o.fwd(w, att, mid, true));
     add_bias(w, &block.o_bias, mid);
@@ -76,10 +79,10 @@ impl Llama {
         hash: Option<[u8; 32]>,
         mut store: Option<&mut Store>,
     ) {
-        let Llama { shape, plan, weights, space, table, trunk, recompute, .. } = self;
+        let Llama { shape, plan, weights, space, table, trunk, recompute, kernels, .. } = self;
         table.reach(rows.longest());
         space.reserve(shape, rows.ids.len(), shape.layers - keep_from, *recompute);
-        let frame = Frame { shape, w: weights, rows, table };
+        let frame = Frame { shape, w: weights, rows, table, kernels: *kernels };
         let stream = &mut space.stream[..frame.r() * shape.hidden];
         let trunk = trunk.as_ref().filter(|t| keep_from >= t.blocks());
         let cache = trunk.zip(hash).filter(|_| store.is_none());

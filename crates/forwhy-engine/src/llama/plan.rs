@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::kernels::Kernels;
 use crate::linear::Linear;
 use crate::ops::qk_norm::QkNorm;
 use crate::shape::{Layout, Shape};
@@ -54,13 +55,13 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn new(shape: &Shape, layout: &Layout) -> Self {
+    pub(crate) fn new(shape: &Shape, layout: &Layout, kernels: Kernels) -> Self {
         let range = |name: &str| {
             let tensor = layout.tensor(name);
             tensor.map_or_else(|| unreachable!("the layout has {name}"), |t| t.range())
         };
         let (h, v) = (shape.hidden, shape.vocab);
-        let matrix = |name: &str, out, inp| Linear { at: range(name).start, out, inp };
+        let matrix = |name: &str, out, inp| Linear { at: range(name).start, out, inp, kernels };
         let block = |i: usize| {
             let name = |rest: &str| format!("model.layers.{i}.{rest}");
             let joined = |wanted: bool, from: &str, to: &str| {

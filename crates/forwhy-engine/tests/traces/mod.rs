@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use forwhy_engine::buffer::Buf;
+use forwhy_engine::kernels::Kernels;
 use forwhy_engine::llama::{Llama, Scope};
 use forwhy_engine::pack::Pack;
 use forwhy_engine::safetensors::Safetensors;
@@ -34,12 +35,22 @@ pub(crate) fn params(files: &ModelFiles) -> Buf {
 
 /// A model of opened files.
 pub(crate) fn llama(files: &ModelFiles) -> Llama {
-    Llama::new(files.source.shape().clone(), params(files), THREADS).unwrap()
+    let mut model = Llama::new(files.source.shape().clone(), params(files), THREADS).unwrap();
+    // the fixtures are f32's: so on a machine that would choose other kernels
+    model.set_kernels(Kernels::F32).unwrap();
+    model
+}
+
+/// The gradient of one parameter, and what PyTorch has.
+pub(crate) struct Parameter {
+    pub(crate) name: String,
+    pub(crate) got: Vec<f32>,
+    pub(crate) want: Vec<f32>,
 }
 
 /// One fixture.
 pub(crate) struct Trace {
-    dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// `expected.json`.
     pub(crate) expected: Value,
     tensors: Safetensors,
@@ -99,26 +110,36 @@ impl Trace {
 
     /// Loss and every parameter's gradient are those of PyTorch.
     pub(crate) fn check_gradients(&self) {
-        let mut model = self.model();
+        let (loss, gradients) = self.gradients(&mut self.model());
+        close(loss, self.expected["loss"].as_f64().unwrap(), 1e-5, "loss");
+        for Parameter { name, got, want } in gradients {
+            let largest = want.iter().fold(0f32, |a, x| a.max(x.abs()));
+            // A key bias moves all scores of a query alike: without norms its gradient is noise.
+            if name.ends_with("k_proj.bias") && largest < 1e-6 {
+                continue;
+            }
+            for (g, w) in got.iter().zip(&want) {
+                let off = (g - w).abs() / largest;
+                assert!(off < 1e-3, "gradient of {name}: {g}, PyTorch has {w}");
+            }
+        }
+    }
+
+    /// The loss of the checked batch, and every parameter's gradient beside PyTorch's.
+    pub(crate) fn gradients(&self, model: &mut Llama) -> (f64, Vec<Parameter>) {
         let layout = model.layout().clone();
         // With beta1 = 0 and no clipping the first moment after one step is the gradient itself.
         let config = TrainConfig { beta1: 0.0, clip_norm: 0.0, ..self.config() };
-        let mut trainer = Trainer::new(&mut model, config).unwrap();
+        let mut trainer = Trainer::new(model, config).unwrap();
         let report = trainer.step(&[self.packs().swap_remove(self.checked())]).unwrap();
-        close(report.loss, self.expected["loss"].as_f64().unwrap(), 1e-5, "loss");
         let gradient = trainer.save().m;
-        let all = layout.tensors().iter().map(|t| (t, self.tensors.tensor(&t.name).unwrap().2));
-        for (tensor, want) in all {
-            let largest = want.iter().fold(0f32, |a, x| a.max(x.abs()));
-            // A key bias moves all scores of a query alike: without norms its gradient is noise.
-            if tensor.name.ends_with("k_proj.bias") && largest < 1e-6 {
-                continue;
-            }
-            for (g, w) in gradient[tensor.range()].iter().zip(&want) {
-                let off = (g - w).abs() / largest;
-                assert!(off < 1e-3, "gradient of {}: {g}, PyTorch has {w}", tensor.name);
-            }
-        }
+        let of = |name: &str, range: Range<usize>| Parameter {
+            name: name.into(),
+            got: gradient[range].to_vec(),
+            want: self.tensors.tensor(name).unwrap().2,
+        };
+        let parameters = layout.tensors().iter().map(|t| of(&t.name, t.range()));
+        (report.loss, parameters.collect())
     }
 
     /// Steps `steps` of the trace on `trainer`: loss, gradient norm and rate are PyTorch's.
