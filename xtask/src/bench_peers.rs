@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 
 use self::table::{Better, Line, Measure};
-use self::turns::{Figures, Programs};
+use self::turns::{Figures, NotHere, Programs};
 use crate::repository::root;
 
 /// The environment variable that names the Python environment of the peers.
@@ -109,7 +109,16 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
 
 /// The lines of one row.
 fn measure(row: &Row, rounds: usize, python: &Result<PathBuf, String>) -> Result<Vec<Line>> {
-    let mut ours = row.programs.ours(row.argument)?;
+    let mut ours = match row.programs.ours(row.argument) {
+        Ok(ours) => ours,
+        Err(error) => match error.downcast_ref::<NotHere>() {
+            Some(why) => {
+                eprintln!("{}: NOT MEASURED: {why}", row.name);
+                return Ok(Vec::new());
+            }
+            None => return Err(error),
+        },
+    };
     let peer = python.clone().and_then(|python| {
         row.programs.peer(&python, row.argument).map_err(|error| format!("{error:#}"))
     });

@@ -1,9 +1,11 @@
 //! Our side of `cargo xtask bench-peers`: one row of its table, measured once for each line on stdin.
 //!
-//! usage: peer_turns train|train-lora|head|generate-1|generate-16|generate-1-q8|generate-16-q8
+//! usage: peer_turns train|train-lora|head|generate-1|generate-16, alone: in f32; with -bf16 behind it: in
+//! bf16, and generate with -q8 behind it
 //!
-//! It says who it is in a line of JSON, and answers each line with a line of figures by name, on one
-//! thread, at the size of SmolLM2-135M with random weights. `scripts/peer_turns.py` is the peer.
+//! It says who it is in a line of JSON, or why it does not measure here; then it answers each line with
+//! a line of figures by name, on one thread, at the size of SmolLM2-135M with random weights.
+//! `scripts/peer_turns.py` is the peer.
 
 mod usage;
 
@@ -12,7 +14,7 @@ use std::io::{BufRead, Write};
 use forwhy_core::model::Sampling;
 use forwhy_core::seed::stream;
 use forwhy_engine::generate::{DecodeWeights, Job};
-use forwhy_engine::kernels::{self, HeadProbe};
+use forwhy_engine::kernels::{self, HeadProbe, Kernels};
 use forwhy_engine::llama::{Llama, Scope};
 use forwhy_engine::pack::Pack;
 use forwhy_engine::shape::Shape;
@@ -30,12 +32,24 @@ const GENERATE: (usize, usize) = (64, 32);
 
 fn main() -> Outcome {
     let row = std::env::args().nth(1).unwrap_or_default();
-    match row.as_str() {
-        "train" => train(Scope::All),
-        "train-lora" => train(Scope::Lora { rank: 16, alpha: 32.0 }),
-        "head" => head(),
+    // decoding reads weights of bf16 and of 8 bits on any machine
+    let products = row.strip_suffix("-bf16").filter(|row| !row.starts_with("generate"));
+    let kernels = match products {
+        None => Kernels::F32,
+        Some(_) => kernels::chosen()?,
+    };
+    if products.is_some() && kernels == Kernels::F32 {
+        return say(&json!({ "not_here": "products are not computed in bf16 on this machine" }));
+    }
+    let lora = Scope::Lora { rank: 16, alpha: 32.0 };
+    match products.unwrap_or(&row) {
+        "train" => train(kernels, Scope::All),
+        "train-lora" => train(kernels, lora),
+        "head" => head(kernels),
         "generate-1" => generate(1, DecodeWeights::F32),
         "generate-16" => generate(16, DecodeWeights::F32),
+        "generate-1-bf16" => generate(1, DecodeWeights::Bf16),
+        "generate-16-bf16" => generate(16, DecodeWeights::Bf16),
         "generate-1-q8" => generate(1, DecodeWeights::Q8),
         "generate-16-q8" => generate(16, DecodeWeights::Q8),
         other => {
@@ -45,8 +59,8 @@ fn main() -> Outcome {
 }
 
 /// Says who is ready; then one measurement a line.
-fn turns(mut measure: impl FnMut() -> Outcome<Value>) -> Outcome {
-    let who = format!("forwhy {}, {}", env!("CARGO_PKG_VERSION"), kernels::description()?);
+fn turns(what: &str, mut measure: impl FnMut() -> Outcome<Value>) -> Outcome {
+    let who = format!("forwhy {}, {what}", env!("CARGO_PKG_VERSION"));
     say(&json!({ "ready": who }))?;
     for line in std::io::stdin().lock().lines() {
         line?;
@@ -62,8 +76,9 @@ fn say(line: &Value) -> Outcome {
     Ok(out.flush()?)
 }
 
-fn train(scope: Scope) -> Outcome {
+fn train(kernels: Kernels, scope: Scope) -> Outcome {
     let mut model = Llama::random(Shape::smollm2_135m(), 1, 1)?;
+    model.set_kernels(kernels)?;
     let mut draws = stream(&["peer turns"]);
     let mut pack = Pack::new();
     for _ in 0..TRAIN.0 {
@@ -75,7 +90,7 @@ fn train(scope: Scope) -> Outcome {
     let mut trainer = Trainer::new(&mut model, config)?;
     let packs = [pack];
     trainer.step(&packs)?;
-    turns(|| {
+    turns(kernels.name(), || {
         let start = cpu_secs();
         trainer.step(&packs)?;
         let rate = tokens / (cpu_secs() - start);
@@ -83,10 +98,10 @@ fn train(scope: Scope) -> Outcome {
     })
 }
 
-fn head() -> Outcome {
-    let mut probe = HeadProbe::new(kernels::chosen()?, TRAIN.0 * TRAIN.1, 576, 49_152);
+fn head(kernels: Kernels) -> Outcome {
+    let mut probe = HeadProbe::new(kernels, TRAIN.0 * TRAIN.1, 576, 49_152);
     probe.step();
-    turns(|| {
+    turns(kernels.name(), || {
         let start = cpu_secs();
         std::hint::black_box(probe.step());
         Ok(json!({ "cpu_secs": cpu_secs() - start, "peak_mib": peak_mib() }))
@@ -96,6 +111,8 @@ fn head() -> Outcome {
 /// The rate of decoding: a long reply's time less that of one token.
 fn generate(replies: usize, weights: DecodeWeights) -> Outcome {
     let mut model = Llama::random(Shape::smollm2_135m(), 1, 1)?;
+    // what reads the prompt does not count, so it is the same for all
+    model.set_kernels(Kernels::F32)?;
     model.set_decode_weights(weights);
     let mut draws = stream(&["peer turns"]);
     let mut prompt = || (0..GENERATE.0).map(|_| draws.below(49_152) as u32).collect::<Vec<_>>();
@@ -109,7 +126,7 @@ fn generate(replies: usize, weights: DecodeWeights) -> Outcome {
         Ok(cpu_secs() - start)
     };
     spent(2)?;
-    turns(|| {
+    turns(&format!("weights {weights:?}"), || {
         let decoding = spent(1 + GENERATE.1)? - spent(1)?;
         let rate = (replies * GENERATE.1) as f64 / decoding;
         Ok(json!({ "tokens_per_cpu_sec": rate, "peak_mib": peak_mib() }))

@@ -1,9 +1,13 @@
-"""The peer's side of `cargo xtask bench-peers`: one row of its table in PyTorch and transformers, f32 on
-one thread, measured once for each line on stdin. Our side is `examples/peer_turns.rs`.
+"""The peer's side of `cargo xtask bench-peers`: one row of its table in PyTorch and transformers on one
+thread, measured once for each line on stdin. Our side is `examples/peer_turns.rs`.
 
-usage: python peer_turns.py train|train-lora|head|generate-1|generate-16|generate-1-q8|generate-16-q8
+usage: python peer_turns.py train|train-lora|head|generate-1|generate-16, with -bf16 or -q8 behind it
 (needs torch and transformers; train-lora needs peft)
+
+-bf16: training and head under autocast to bf16; generation with a model in bf16 where the processor has
+instructions for it, and in f32 where that is faster, because it has none. -q8: f32.
 """
+import contextlib
 import json
 import resource
 import sys
@@ -14,6 +18,11 @@ import torch
 HIDDEN, VOCAB = 576, 49152
 BATCH, LENGTH = 2, 512
 PROMPT, REPLY = 64, 32
+
+ROW = sys.argv[1].removesuffix("-q8")
+BF16 = ROW.endswith("-bf16")
+ROW = ROW.removesuffix("-bf16")
+HAS_BF16 = any(name in open("/proc/cpuinfo").read() for name in ["avx512_bf16", "amx_bf16"])
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
@@ -37,7 +46,13 @@ def model():
 def versions():
     import transformers
 
-    return f"torch {torch.__version__}, transformers {transformers.__version__}, f32"
+    generates = "bf16" if HAS_BF16 else "f32 (no bf16 instructions)"
+    how = "f32" if not BF16 else generates if ROW.startswith("generate") else "autocast to bf16"
+    return f"torch {torch.__version__}, transformers {transformers.__version__}, {how}"
+
+
+def autocast():
+    return torch.autocast("cpu", torch.bfloat16) if BF16 else contextlib.nullcontext()
 
 
 def train(lora):
@@ -53,7 +68,8 @@ def train(lora):
 
     def step():
         start = time.process_time()
-        loss = net(input_ids=ids, labels=ids, use_cache=False).loss
+        with autocast():
+            loss = net(input_ids=ids, labels=ids, use_cache=False).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
@@ -74,7 +90,10 @@ def head():
     def step():
         x.grad = w.grad = None
         start = time.process_time()
-        torch.nn.functional.cross_entropy(torch.nn.functional.linear(x, w), wanted).backward()
+        with autocast():
+            logits = torch.nn.functional.linear(x, w)
+            loss = torch.nn.functional.cross_entropy(logits, wanted)
+        loss.backward()
         return {"cpu_secs": time.process_time() - start, "peak_mib": peak_mib()}
 
     step()
@@ -83,6 +102,8 @@ def head():
 
 def generate(replies):
     net = model().eval()
+    if BF16 and HAS_BF16:
+        net = net.bfloat16()
     ids = torch.randint(1, VOCAB, (replies, PROMPT))
 
     @torch.inference_mode()
@@ -106,12 +127,9 @@ ROWS = {
     "head": head,
     "generate-1": lambda: generate(1),
     "generate-16": lambda: generate(16),
-    # our 8 bits against the same f32
-    "generate-1-q8": lambda: generate(1),
-    "generate-16-q8": lambda: generate(16),
 }
 
-measure = ROWS[sys.argv[1]]()
+measure = ROWS[ROW]()
 print(json.dumps({"ready": versions()}), flush=True)
 for _ in sys.stdin:
     print(json.dumps(measure()), flush=True)

@@ -2,7 +2,7 @@
 //!
 //! A sequence reads the cached rows of its prompt, which sequences with the same prompt share, then
 //! its own: [`attend`]. Its logits have the same bits whichever sequences are decoded beside it; so
-//! weights of 8 bits ([`eight`]), where they are set, serve every step, whatever the batch.
+//! weights of 16 or 8 bits ([`Converted`]), where they are set, serve every step, whatever the batch.
 
 mod attend;
 mod cache;
@@ -10,10 +10,12 @@ mod eight;
 
 use self::attend::attend;
 pub(crate) use self::cache::Cache;
-pub(crate) use self::eight::Eight;
+use self::eight::Eight;
+use crate::few::Half;
+use crate::generate::DecodeWeights;
 use crate::linear::Linear;
 use crate::llama::Llama;
-use crate::llama::plan::add_bias;
+use crate::llama::plan::{Plan, add_bias};
 use crate::ops::rope::Turn;
 use crate::ops::{norm, rope, swiglu};
 use crate::profile::{Part, span};
@@ -34,7 +36,33 @@ pub(crate) struct Cursor<'a> {
 #[derive(Clone, Copy)]
 enum Products<'a> {
     F32(&'a [f32]),
+    Bf16(&'a Half),
     Q8(&'a Eight),
+}
+
+/// The weights of decoding steps, made of the model's own.
+pub(crate) enum Converted {
+    Bf16(Half),
+    Q8(Eight),
+}
+
+impl Converted {
+    /// None where the model's own are used.
+    pub(crate) fn new(weights: DecodeWeights, plan: &Plan, w: &[f32]) -> Option<Self> {
+        match weights {
+            DecodeWeights::F32 => None,
+            DecodeWeights::Bf16 => Some(Converted::Bf16(Half::new(w))),
+            DecodeWeights::Q8 => Some(Converted::Q8(Eight::new(plan, w))),
+        }
+    }
+
+    /// Bytes of memory.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Converted::Bf16(half) => half.bytes(),
+            Converted::Q8(eight) => eight.bytes(),
+        }
+    }
 }
 
 impl Products<'_> {
@@ -42,6 +70,7 @@ impl Products<'_> {
     fn fwd(self, layer: Linear, x: &[f32], y: &mut [f32], add: bool) {
         match self {
             Products::F32(w) => layer.fwd_few(w, x, y, add),
+            Products::Bf16(half) => layer.fwd_few_half(half, x, y, add),
             Products::Q8(eight) => eight.of(layer).fwd(x, y, add),
         }
     }
@@ -50,8 +79,12 @@ impl Products<'_> {
 /// Logits[b,v] of the next token of each sequence; the caches grow by one row.
 pub(crate) fn step(model: &mut Llama, cursors: &mut [Cursor]) -> Vec<f32> {
     model.ready_decode_weights();
-    let Llama { shape, plan, weights: w, table, eight, .. } = model;
-    let products = eight.as_ref().map_or(Products::F32(w), Products::Q8);
+    let Llama { shape, plan, weights: w, table, converted, .. } = model;
+    let products = match converted {
+        None => Products::F32(w),
+        Some(Converted::Bf16(half)) => Products::Bf16(half),
+        Some(Converted::Q8(eight)) => Products::Q8(eight),
+    };
     let (b, h) = (cursors.len(), shape.hidden);
     let positions: Vec<u32> = cursors.iter().map(|c| c.position).collect();
     table.reach(positions.iter().max().map_or(0, |p| *p as usize + 1));

@@ -4,11 +4,15 @@
 //! four of its rows meet three rows of x in registers, and the next four rows of W are asked for
 //! meanwhile. Every element of y is one dot product, whose order of additions depends neither on the
 //! other rows of x nor on the threads: a reply does not depend on its batch mates, to the last bit.
+//!
+//! W may be a copy in bf16 ([`Half`]), half the bytes to read: it is widened in registers, and all else
+//! is as with f32. Weights that come from a file of bf16 lose nothing, and give the same bits.
 #![allow(unsafe_code, reason = "threads write interleaved columns of y")]
 
 use std::array;
 use std::hint::black_box;
 
+use half::bf16;
 use rayon::prelude::*;
 
 use crate::buffer::Shared;
@@ -25,18 +29,67 @@ const UNIT: usize = 64;
 impl Linear {
     /// y[r,out] = x[r,inp] W^T, or y += it. Faster than `fwd` up to some 64 rows.
     pub(crate) fn fwd_few(self, w: &[f32], x: &[f32], y: &mut [f32], add: bool) {
+        self.few(w, x, y, add, columns);
+    }
+
+    /// The same, with the weights in bf16.
+    pub(crate) fn fwd_few_half(self, w: &Half, x: &[f32], y: &mut [f32], add: bool) {
+        self.few(&w.0, x, y, add, columns_half);
+    }
+
+    fn few<W: Sync>(
+        self,
+        w: &[W],
+        x: &[f32],
+        y: &mut [f32],
+        add: bool,
+        columns: fn(Few<W>, &Shared),
+    ) {
         let w = &w[self.at..][..self.out * self.inp];
         let y = Shared::new(y);
-        let part = |(unit, w): (usize, &[f32])| {
+        let part = |(unit, w): (usize, &[W])| {
             columns(Few { w, x, inp: self.inp, out: self.out, first: unit * UNIT, add }, &y);
         };
         w.par_chunks(UNIT * self.inp).enumerate().for_each(part);
     }
 }
 
+/// All weights of a model, rounded to bf16, in the order of the flat buffer.
+pub(crate) struct Half(Vec<u16>);
+
+impl Half {
+    pub(crate) fn new(w: &[f32]) -> Self {
+        Half(w.par_iter().map(|w| bf16::from_f32(*w).to_bits()).collect())
+    }
+
+    /// Bytes of memory.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&self.0[..])
+    }
+}
+
+/// A weight as it is stored.
+trait Weight: Copy {
+    fn float(self) -> f32;
+}
+
+impl Weight for f32 {
+    #[inline(always)]
+    fn float(self) -> f32 {
+        self
+    }
+}
+
+impl Weight for u16 {
+    #[inline(always)]
+    fn float(self) -> f32 {
+        f32::from_bits(u32::from(self) << 16)
+    }
+}
+
 /// Some columns of y: their rows of W, and all of x.
-struct Few<'a> {
-    w: &'a [f32],
+struct Few<'a, W> {
+    w: &'a [W],
     x: &'a [f32],
     inp: usize,
     out: usize,
@@ -45,51 +98,64 @@ struct Few<'a> {
     add: bool,
 }
 
-multiversion! { fn columns(few: Few, y: &Shared) = columns_body }
+multiversion! { fn columns(few: Few<f32>, y: &Shared) = columns_of_f32 }
+multiversion! { fn columns_half(few: Few<u16>, y: &Shared) = columns_of_bf16 }
 
 #[inline(always)]
-fn columns_body<const FMA: bool>(few: Few, y: &Shared) {
+fn columns_of_f32<const FMA: bool>(few: Few<f32>, y: &Shared) {
+    columns_body::<FMA, f32>(few, y);
+}
+
+#[inline(always)]
+fn columns_of_bf16<const FMA: bool>(few: Few<u16>, y: &Shared) {
+    columns_body::<FMA, u16>(few, y);
+}
+
+#[inline(always)]
+fn columns_body<const FMA: bool, W: Weight>(few: Few<W>, y: &Shared) {
     let rows = few.w.len() / few.inp;
     let whole = rows - rows % WIDE;
     for at in (0..whole).step_by(WIDE) {
-        panel::<FMA, WIDE>(&few, at, y);
+        panel::<FMA, WIDE, W>(&few, at, y);
     }
     for at in whole..rows {
-        panel::<FMA, 1>(&few, at, y);
+        panel::<FMA, 1, W>(&few, at, y);
     }
 }
 
 /// Columns `at..at + O` of all rows.
 #[inline(always)]
-fn panel<const FMA: bool, const O: usize>(few: &Few, at: usize, y: &Shared) {
+fn panel<const FMA: bool, const O: usize, W: Weight>(few: &Few<W>, at: usize, y: &Shared) {
     let n = few.x.len() / few.inp;
     let whole = n - n % HIGH;
     for row in (0..whole).step_by(HIGH) {
         match row {
-            0 => tile::<FMA, true, HIGH, O>(few, row, at, y),
-            _ => tile::<FMA, false, HIGH, O>(few, row, at, y),
+            0 => tile::<FMA, true, HIGH, O, W>(few, row, at, y),
+            _ => tile::<FMA, false, HIGH, O, W>(few, row, at, y),
         }
     }
     match n - whole {
-        2 => tile::<FMA, true, 2, O>(few, whole, at, y),
-        1 => tile::<FMA, true, 1, O>(few, whole, at, y),
+        2 => tile::<FMA, true, 2, O, W>(few, whole, at, y),
+        1 => tile::<FMA, true, 1, O, W>(few, whole, at, y),
         _ => {}
     }
 }
 
 /// Dot products of R rows of x and O rows of W; with NEXT it asks for the O rows of W behind them.
 #[inline(always)]
-fn tile<'a, const FMA: bool, const NEXT: bool, const R: usize, const O: usize>(
-    few: &Few<'a>,
+fn tile<'a, const FMA: bool, const NEXT: bool, const R: usize, const O: usize, W: Weight>(
+    few: &Few<'a, W>,
     row: usize,
     at: usize,
     y: &Shared,
 ) {
     let (chunks, inp) = (few.inp / 8, few.inp);
     // slices of one length that the compiler knows: a check of bounds in the loop would cost it registers
-    let line = |of: &'a [f32], at: usize| &of[at * inp..][..inp].as_chunks().0[..chunks];
-    let x: [&[Eight]; R] = array::from_fn(|r| line(few.x, row + r));
-    let w: [&[Eight]; O] = array::from_fn(|o| line(few.w, at + o));
+    fn line<T>(of: &[T], at: usize, inp: usize, chunks: usize) -> &[[T; 8]] {
+        &of[at * inp..][..inp].as_chunks().0[..chunks]
+    }
+    let x: [&'a [Eight]; R] = array::from_fn(|r| line(few.x, row + r, inp, chunks));
+    let w: [&'a [[W; 8]]; O] = array::from_fn(|o| line(few.w, at + o, inp, chunks));
     let mut sums = [[[0f32; 8]; O]; R];
     for k in 0..chunks {
         let mut left = [[0f32; 8]; R];
@@ -97,7 +163,10 @@ fn tile<'a, const FMA: bool, const NEXT: bool, const R: usize, const O: usize>(
             left[r] = x[r][k];
         }
         for o in 0..O {
-            let right = w[o][k];
+            let mut right = [0f32; 8];
+            for lane in 0..8 {
+                right[lane] = w[o][k][lane].float();
+            }
             if NEXT {
                 prefetch(w[o].as_ptr().wrapping_add(k + O * chunks));
             }
@@ -113,7 +182,8 @@ fn tile<'a, const FMA: bool, const NEXT: bool, const R: usize, const O: usize>(
         for ((o, y), sum) in y.iter_mut().enumerate().zip(sums) {
             let mut sum = add_eight(*sum);
             for i in chunks * 8..inp {
-                sum = fma::<FMA>(few.x[(row + r) * inp + i], few.w[(at + o) * inp + i], sum);
+                let w = few.w[(at + o) * inp + i].float();
+                sum = fma::<FMA>(few.x[(row + r) * inp + i], w, sum);
             }
             *y = if few.add { *y + sum } else { sum };
         }
@@ -141,6 +211,24 @@ mod tests {
                     let want = f64::from(start[i]) + (0..inp).map(plain).sum::<f64>();
                     assert!((f64::from(*y) - want).abs() < 1e-4, "{rows} x {inp} x {out}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn weights_that_bf16_holds_give_the_bits_of_f32() {
+        for (out, inp) in [(70, 64), (5, 19)] {
+            let layer = Linear { at: 2, out, inp, kernels: Kernels::F32 };
+            let w: Vec<f32> =
+                noise(2 + out * inp, 1).iter().map(|w| bf16::from_f32(*w).to_f32()).collect();
+            let half = Half::new(&w);
+            assert_eq!(half.bytes(), 2 * w.len());
+            for rows in [1, 2, 3, 7] {
+                let x = noise(rows * inp, 2);
+                let (mut y, mut other) = (noise(rows * out, 3), noise(rows * out, 3));
+                layer.fwd_few(&w, &x, &mut y, true);
+                layer.fwd_few_half(&half, &x, &mut other, true);
+                assert_eq!(y, other, "{rows} x {inp} x {out}");
             }
         }
     }

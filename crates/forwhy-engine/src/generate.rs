@@ -22,13 +22,16 @@ use crate::tree::Tree;
 /// Rows of prompts computed in one pass.
 const PREFILL_ROWS: usize = 4096;
 
-/// What a decoding step multiplies with. Prompts are read, and texts are scored, in f32 whatever is
-/// set here.
+/// What a decoding step multiplies with. Prompts are read, and texts are scored, with the model's own
+/// weights whatever is set here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DecodeWeights {
     /// The model's own weights.
     #[default]
     F32,
+    /// All weights rounded to bf16, everything else in f32: nothing is lost of weights that come from
+    /// files of bf16, and replies have the same bits. Half the bytes of f32, beside it.
+    Bf16,
     /// The linear layers rounded to 8 bits, 128 weights a scale, and their inputs to 16 bits: close
     /// to f32, not equal. They stand beside the f32 weights, with about a quarter of their bytes, and
     /// are made anew at the first step after the weights have changed.

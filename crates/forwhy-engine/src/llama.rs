@@ -28,7 +28,7 @@ use self::plan::Plan;
 use self::space::Space;
 pub use self::tensors::NamedTensor;
 use crate::buffer::Buf;
-use crate::decode::Eight;
+use crate::decode::Converted;
 use crate::error::EngineError;
 use crate::generate::DecodeWeights;
 use crate::kernels::{self, Kernels};
@@ -74,8 +74,8 @@ pub struct Llama {
     trunk: Option<Arc<TrunkCache>>,
     recompute: bool,
     decode_weights: DecodeWeights,
-    /// The weights of decoding steps in 8 bits; None until the next step needs them.
-    pub(crate) eight: Option<Eight>,
+    /// The weights of decoding steps, if others than its own; None until the next step needs them.
+    pub(crate) converted: Option<Converted>,
 }
 
 impl Llama {
@@ -103,7 +103,7 @@ impl Llama {
             trunk: None,
             recompute: false,
             decode_weights: DecodeWeights::F32,
-            eight: None,
+            converted: None,
         })
     }
 
@@ -176,7 +176,7 @@ impl Llama {
     /// What decoding steps multiply with from now on.
     pub fn set_decode_weights(&mut self, weights: DecodeWeights) {
         self.decode_weights = weights;
-        self.eight = None;
+        self.converted = None;
     }
 
     /// What decoding steps multiply with.
@@ -187,13 +187,10 @@ impl Llama {
     /// Makes the weights of decoding steps, if they are others than its own and not there yet; gives
     /// their bytes of memory.
     pub(crate) fn ready_decode_weights(&mut self) -> usize {
-        match self.decode_weights {
-            DecodeWeights::F32 => 0,
-            DecodeWeights::Q8 => {
-                let made = || Eight::new(&self.plan, &self.weights);
-                self.eight.get_or_insert_with(made).bytes()
-            }
+        if self.converted.is_none() {
+            self.converted = Converted::new(self.decode_weights, &self.plan, &self.weights);
         }
+        self.converted.as_ref().map_or(0, Converted::bytes)
     }
 
     /// Log-probability (nats) of each target of each pack, in order. Weights do not count.
@@ -319,7 +316,7 @@ impl Llama {
     /// All weights change: what was made of them no longer holds.
     pub(crate) fn change_all(&mut self) {
         self.trunk = None;
-        self.eight = None;
+        self.converted = None;
     }
 
     fn trunk_hash(&self, blocks: usize) -> [u8; 32] {

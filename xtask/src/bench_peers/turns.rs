@@ -20,6 +20,18 @@ const REQUESTS: &str = "crates/forwhy-serve/scripts/peer_requests.py";
 /// Figures by name.
 pub(super) type Figures = Map<String, Value>;
 
+/// What a program says that cannot measure its row on this machine.
+#[derive(Debug)]
+pub(super) struct NotHere(String);
+
+impl std::error::Error for NotHere {}
+
+impl std::fmt::Display for NotHere {
+    fn fmt(&self, to: &mut std::fmt::Formatter) -> std::fmt::Result {
+        to.write_str(&self.0)
+    }
+}
+
 /// A started program.
 pub(super) struct Player {
     /// Who it says it is: program and versions.
@@ -96,9 +108,11 @@ impl Player {
         let output = BufReader::new(output.context("it has no output")?);
         let mut player = Player { name: String::new(), child, input, output };
         let said = player.hear()?;
-        match said.get("ready").and_then(Value::as_str) {
-            Some(name) => player.name = name.into(),
-            None => bail!("it said {said:?} in place of who it is"),
+        let text = |key: &str| said.get(key).and_then(Value::as_str);
+        match (text("ready"), text("not_here")) {
+            (Some(name), _) => player.name = name.into(),
+            (None, Some(why)) => return Err(NotHere(why.into()).into()),
+            (None, None) => bail!("it said {said:?} in place of who it is"),
         }
         Ok(player)
     }
@@ -151,6 +165,12 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(player.turn().unwrap()["cpu_secs"], 2);
         }
+    }
+
+    #[test]
+    fn a_program_that_cannot_measure_here_says_why() {
+        let error = shell(r#"echo '{"not_here":"no bf16"}'"#).err().unwrap();
+        assert_eq!(error.downcast_ref::<NotHere>().unwrap().to_string(), "no bf16");
     }
 
     #[test]

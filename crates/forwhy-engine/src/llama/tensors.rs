@@ -132,7 +132,7 @@ impl Llama {
 
     /// Blocks from `first` on are about to change.
     pub(crate) fn change_from(&mut self, first: usize) {
-        self.eight = None;
+        self.converted = None;
         if self.trunk.as_ref().is_some_and(|trunk| trunk.blocks() > first) {
             self.change_all();
         }

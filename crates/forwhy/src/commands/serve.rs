@@ -39,8 +39,9 @@ pub(crate) struct Arguments {
     /// format of peft, and what callers name it. May be given several times.
     #[arg(long = "adapter", value_name = "NAME=PATH")]
     adapters: Vec<String>,
-    /// What replies are written with: f32 is what a study measures; q8 rounds the weights to 8 bits, is
-    /// faster and not equal, and is named in the revision. Texts are scored in f32 with both.
+    /// What replies are written with: f32 is what a study measures; bf16 is faster, and equal if the
+    /// model's files hold bf16; q8 rounds the weights to 8 bits, is faster still and not equal. What is
+    /// not f32 is named in the revision. Texts are scored with the model's own weights in any case.
     #[arg(long, value_enum, default_value_t = Weights::F32)]
     weights: Weights,
     /// Where to listen. Beyond this machine only with --token-file.
@@ -70,6 +71,7 @@ pub(crate) struct Arguments {
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Weights {
     F32,
+    Bf16,
     Q8,
 }
 
@@ -124,6 +126,7 @@ fn host(arguments: &Arguments) -> Result<Host> {
     let model = LocalModel::load(files, threads)?;
     model.set_decode_weights(match arguments.weights {
         Weights::F32 => DecodeWeights::F32,
+        Weights::Bf16 => DecodeWeights::Bf16,
         Weights::Q8 => DecodeWeights::Q8,
     })?;
     let limits = Limits { sequences: arguments.sequences, rows: arguments.rows };
