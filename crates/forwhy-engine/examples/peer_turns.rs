@@ -1,15 +1,16 @@
 //! Our side of `cargo xtask bench-peers`: one row of its table, measured once for each line on stdin.
 //!
 //! usage: peer_turns train|train-lora|head|generate-1|generate-16, alone: in f32; with -bf16 behind it: in
-//! bf16, and generate with -q8 behind it
+//! bf16, and generate with -q8 behind it; train with -2t behind all that: on two threads
 //!
 //! It says who it is in a line of JSON, or why it does not measure here; then it answers each line with
-//! a line of figures by name, on one thread, at the size of SmolLM2-135M with random weights.
+//! a line of figures by name, on one thread if nothing is said, at the size of SmolLM2-135M with random weights.
 //! `scripts/peer_turns.py` is the peer.
 
 mod usage;
 
 use std::io::{BufRead, Write};
+use std::time::Instant;
 
 use forwhy_core::model::Sampling;
 use forwhy_core::seed::stream;
@@ -32,6 +33,7 @@ const GENERATE: (usize, usize) = (64, 32);
 
 fn main() -> Outcome {
     let row = std::env::args().nth(1).unwrap_or_default();
+    let (row, threads) = row.strip_suffix("-2t").map_or((&row[..], 1), |row| (row, 2));
     // decoding reads weights of bf16 and of 8 bits on any machine
     let products = row.strip_suffix("-bf16").filter(|row| !row.starts_with("generate"));
     let kernels = match products {
@@ -42,9 +44,9 @@ fn main() -> Outcome {
         return say(&json!({ "not_here": "products are not computed in bf16 on this machine" }));
     }
     let lora = Scope::Lora { rank: 16, alpha: 32.0 };
-    match products.unwrap_or(&row) {
-        "train" => train(kernels, Scope::All),
-        "train-lora" => train(kernels, lora),
+    match products.unwrap_or(row) {
+        "train" => train(kernels, Scope::All, threads),
+        "train-lora" => train(kernels, lora, threads),
         "head" => head(kernels),
         "generate-1" => generate(1, DecodeWeights::F32),
         "generate-16" => generate(16, DecodeWeights::F32),
@@ -76,8 +78,8 @@ fn say(line: &Value) -> Outcome {
     Ok(out.flush()?)
 }
 
-fn train(kernels: Kernels, scope: Scope) -> Outcome {
-    let mut model = Llama::random(Shape::smollm2_135m(), 1, 1)?;
+fn train(kernels: Kernels, scope: Scope, threads: usize) -> Outcome {
+    let mut model = Llama::random(Shape::smollm2_135m(), 1, threads)?;
     model.set_kernels(kernels)?;
     let mut draws = stream(&["peer turns"]);
     let mut pack = Pack::new();
@@ -91,10 +93,14 @@ fn train(kernels: Kernels, scope: Scope) -> Outcome {
     let packs = [pack];
     trainer.step(&packs)?;
     turns(kernels.name(), || {
-        let start = cpu_secs();
+        let (start, clock) = (cpu_secs(), Instant::now());
         trainer.step(&packs)?;
-        let rate = tokens / (cpu_secs() - start);
-        Ok(json!({ "tokens_per_cpu_sec": rate, "peak_mib": peak_mib() }))
+        let (cpu, wall) = (cpu_secs() - start, clock.elapsed().as_secs_f64());
+        Ok(json!({
+            "tokens_per_cpu_sec": tokens / cpu,
+            "tokens_per_sec": tokens / wall,
+            "peak_mib": peak_mib(),
+        }))
     })
 }
 

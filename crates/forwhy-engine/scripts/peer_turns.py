@@ -1,7 +1,8 @@
 """The peer's side of `cargo xtask bench-peers`: one row of its table in PyTorch and transformers on one
-thread, measured once for each line on stdin. Our side is `examples/peer_turns.rs`.
+thread (two with -2t), measured once for each line on stdin. Our side is `examples/peer_turns.rs`.
 
-usage: python peer_turns.py train|train-lora|head|generate-1|generate-16, with -bf16 or -q8 behind it
+usage: python peer_turns.py train|train-lora|head|generate-1|generate-16, with -bf16 or -q8 behind it,
+and -2t behind that
 (needs torch and transformers; train-lora needs peft)
 
 -bf16: training and head under autocast to bf16; generation with a model in bf16 where the processor has
@@ -19,12 +20,13 @@ HIDDEN, VOCAB = 576, 49152
 BATCH, LENGTH = 2, 512
 PROMPT, REPLY = 64, 32
 
-ROW = sys.argv[1].removesuffix("-q8")
+THREADS = 2 if sys.argv[1].endswith("-2t") else 1
+ROW = sys.argv[1].removesuffix("-2t").removesuffix("-q8")
 BF16 = ROW.endswith("-bf16")
 ROW = ROW.removesuffix("-bf16")
 HAS_BF16 = any(name in open("/proc/cpuinfo").read() for name in ["avx512_bf16", "amx_bf16"])
 
-torch.set_num_threads(1)
+torch.set_num_threads(THREADS)
 torch.manual_seed(0)
 
 
@@ -67,15 +69,16 @@ def train(lora):
     ids = torch.randint(0, VOCAB, (BATCH, LENGTH))
 
     def step():
-        start = time.process_time()
+        start, clock = time.process_time(), time.perf_counter()
         with autocast():
             loss = net(input_ids=ids, labels=ids, use_cache=False).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        rate = BATCH * LENGTH / (time.process_time() - start)
-        return {"tokens_per_cpu_sec": rate, "peak_mib": peak_mib()}
+        cpu, wall = time.process_time() - start, time.perf_counter() - clock
+        rates = {"tokens_per_cpu_sec": BATCH * LENGTH / cpu, "tokens_per_sec": BATCH * LENGTH / wall}
+        return rates | {"peak_mib": peak_mib()}
 
     step()
     step()
