@@ -2,11 +2,13 @@
 //!
 //! A sequence reads the cached rows of its prompt, which sequences with the same prompt share, then
 //! its own: [`attend`]. Its logits have the same bits whichever sequences are decoded beside it; so
-//! weights of 16 or 8 bits ([`Converted`]), where they are set, serve every step, whatever the batch.
+//! weights in another form ([`Converted`]), where they are set, serve every step, whatever the batch.
 
 mod attend;
 mod cache;
 mod eight;
+
+use std::collections::BTreeMap;
 
 use self::attend::attend;
 pub(crate) use self::cache::Cache;
@@ -19,6 +21,7 @@ use crate::llama::plan::{Plan, add_bias};
 use crate::ops::rope::Turn;
 use crate::ops::{norm, rope, swiglu};
 use crate::profile::{Part, span};
+use crate::tiles::Panels;
 
 /// A sequence in the middle of being written.
 pub(crate) struct Cursor<'a> {
@@ -36,21 +39,29 @@ pub(crate) struct Cursor<'a> {
 #[derive(Clone, Copy)]
 enum Products<'a> {
     F32(&'a [f32]),
+    Tiles(&'a Tiles),
     Bf16(&'a Half),
     Q8(&'a Eight),
 }
 
+/// The linear layers in panels of tiles, by their place in the flat buffer.
+type Tiles = BTreeMap<usize, Panels>;
+
 /// The weights of decoding steps, made of the model's own.
 pub(crate) enum Converted {
+    Tiles(Tiles),
     Bf16(Half),
     Q8(Eight),
 }
 
 impl Converted {
-    /// None where the model's own are used.
+    /// None where the model's own are used as they are.
     pub(crate) fn new(weights: DecodeWeights, plan: &Plan, w: &[f32]) -> Option<Self> {
         match weights {
-            DecodeWeights::F32 => None,
+            DecodeWeights::Own => {
+                let panels = plan.linears().map(|layer| Some((layer.at, layer.panels(w)?)));
+                Some(Converted::Tiles(panels.collect::<Option<Tiles>>()?))
+            }
             DecodeWeights::Bf16 => Some(Converted::Bf16(Half::new(w))),
             DecodeWeights::Q8 => Some(Converted::Q8(Eight::new(plan, w))),
         }
@@ -59,6 +70,7 @@ impl Converted {
     /// Bytes of memory.
     pub(crate) fn bytes(&self) -> usize {
         match self {
+            Converted::Tiles(tiles) => tiles.values().map(Panels::bytes).sum(),
             Converted::Bf16(half) => half.bytes(),
             Converted::Q8(eight) => eight.bytes(),
         }
@@ -70,6 +82,7 @@ impl Products<'_> {
     fn fwd(self, layer: Linear, x: &[f32], y: &mut [f32], add: bool) {
         match self {
             Products::F32(w) => layer.fwd_few(w, x, y, add),
+            Products::Tiles(tiles) => layer.fwd_panels(&tiles[&layer.at], x, y, add),
             Products::Bf16(half) => layer.fwd_few_half(half, x, y, add),
             Products::Q8(eight) => eight.of(layer).fwd(x, y, add),
         }
@@ -82,6 +95,7 @@ pub(crate) fn step(model: &mut Llama, cursors: &mut [Cursor]) -> Vec<f32> {
     let Llama { shape, plan, weights: w, table, converted, .. } = model;
     let products = match converted {
         None => Products::F32(w),
+        Some(Converted::Tiles(tiles)) => Products::Tiles(tiles),
         Some(Converted::Bf16(half)) => Products::Bf16(half),
         Some(Converted::Q8(eight)) => Products::Q8(eight),
     };

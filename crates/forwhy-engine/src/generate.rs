@@ -23,18 +23,19 @@ use crate::tree::Tree;
 const PREFILL_ROWS: usize = 4096;
 
 /// What a decoding step multiplies with. Prompts are read, and texts are scored, with the model's own
-/// weights whatever is set here.
+/// weights whatever is set here. What is not the model's own as it stands is a copy, made anew at the
+/// first step after the weights have changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DecodeWeights {
-    /// The model's own weights.
+    /// The model's own weights, computed with as everywhere: in f32, or in bf16 where
+    /// [`crate::kernels`] says so (then packed, with half the bytes of f32 beside it).
     #[default]
-    F32,
+    Own,
     /// All weights rounded to bf16, everything else in f32: nothing is lost of weights that come from
-    /// files of bf16, and replies have the same bits. Half the bytes of f32, beside it.
+    /// files of bf16, and replies have the bits of f32. Half the bytes of f32, beside it.
     Bf16,
     /// The linear layers rounded to 8 bits, 128 weights a scale, and their inputs to 16 bits: close
-    /// to f32, not equal. They stand beside the f32 weights, with about a quarter of their bytes, and
-    /// are made anew at the first step after the weights have changed.
+    /// to f32, not equal. About a quarter of the bytes of f32, beside it.
     Q8,
 }
 
@@ -228,6 +229,7 @@ mod tests {
     use super::*;
     use crate::buffer::Buf;
     use crate::checks::tiny_shape;
+    use crate::kernels::Kernels;
     use crate::llama::Scope;
     use crate::trainer::{TrainConfig, Trainer};
 
@@ -268,8 +270,8 @@ mod tests {
         }
     }
 
-    /// Largest difference of the log-probabilities that `job` gets with weights of 8 bits from those
-    /// of f32 for the same tokens.
+    /// Largest difference of the log-probabilities that a reply gets in decoding from those of a plain
+    /// pass over the same tokens.
     fn off(model: &mut Llama, prompt: &[u32]) -> f32 {
         let sampling = Sampling { max_tokens: 20, seed: 4, ..Sampling::default() };
         let written = write(model, &[Job { prompt, sampling: &sampling }]).remove(0);
@@ -290,6 +292,19 @@ mod tests {
         assert!(worst > 1e-5 && worst < 0.15, "log-probabilities are off by up to {worst}");
         let (eight, f32s) = (model.ready_decode_weights(), 4 * model.weights.len());
         assert!(eight > 0 && eight < f32s * 3 / 10, "{eight} bytes beside {f32s}");
+    }
+
+    #[test]
+    fn products_in_bf16_decode_from_panels_close_to_a_plain_pass_and_follow_training() {
+        let mut model = model();
+        model.set_kernels(Kernels::Portable).unwrap();
+        let worst = prompts().iter().map(|prompt| off(&mut model, prompt)).fold(0f32, f32::max);
+        assert!(worst > 1e-6 && worst < 0.1, "log-probabilities are off by up to {worst}");
+        assert!(model.ready_decode_weights() > 0);
+        model.change_all();
+        assert!(model.converted.is_none());
+        model.set_kernels(Kernels::F32).unwrap();
+        assert_eq!(model.ready_decode_weights(), 0);
     }
 
     #[test]
@@ -339,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_reply_does_not_depend_on_its_batch_mates_and_follows_its_seed() {
-        for weights in [DecodeWeights::F32, DecodeWeights::Q8] {
+        for weights in [DecodeWeights::Own, DecodeWeights::Bf16, DecodeWeights::Q8] {
             let mut model = model();
             model.set_decode_weights(weights);
             check_batch_mates(model);

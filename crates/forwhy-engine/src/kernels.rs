@@ -1,11 +1,11 @@
 //! Which kernels compute, and the kernels one by one, for benches.
 //!
-//! The products of training, scoring and prompts are computed in bf16 (operands rounded to bf16, sums
-//! and everything else in f32; master weights stay f32) where the processor is made for it: with AMX
-//! tiles, or with the bf16 instructions of AVX-512 on AMD's processors, where they do twice the work of
-//! f32 (on Intel's they do the same: there f32 stays, unless AMX is there). Elsewhere products are f32
-//! through the `gemm` crate, which takes the widest vectors of the processor. Decoding steps read
-//! weights as [`crate::generate::DecodeWeights`] says, whatever is chosen here.
+//! Products are computed in bf16 (operands rounded to bf16, sums and everything else in f32; master
+//! weights stay f32) where the processor is made for it: with AMX tiles, or with the bf16 instructions
+//! of AVX-512 on AMD's processors, where they do twice the work of f32 (on Intel's they do the same:
+//! there f32 stays, unless AMX is there). Elsewhere products are f32 through the `gemm` crate, which
+//! takes the widest vectors of the processor, but for the few rows of a decoding step;
+//! [`crate::generate::DecodeWeights`] has more for those.
 //!
 //! The variable [`VARIABLE`] names a choice, and a choice that this machine does not have is refused
 //! where a model is made: nothing else is computed in its place.
@@ -22,7 +22,7 @@ use crate::tiles::Kernel;
 /// The environment variable that chooses the kernels.
 pub const VARIABLE: &str = "FORWHY_KERNELS";
 
-/// What the products of training, scoring and prompts are computed with.
+/// What products are computed with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kernels {

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use gemm::Parallelism;
 
 use crate::kernels::Kernels;
-use crate::tiles::{self, Operand, Target};
+use crate::tiles::{self, Operand, Panels, Target};
 
 /// A view of a matrix: element (i, j) stands at `i * row_step + j * col_step`.
 #[derive(Clone, Copy)]
@@ -86,12 +86,31 @@ impl Kernels {
         // SAFETY: the constructors checked (or the caller of `at` promised) that every element lies
         // within its slice, and `dst` is exclusive.
         unsafe {
-            let a = Operand::new(a.ptr, (a.rows, a.row_step), (a.cols, a.col_step));
-            let b = Operand::new(b.ptr, (b.cols, b.col_step), (b.rows, b.row_step));
-            let dst = Target::new(dst.ptr, dst.rows, dst.cols, dst.step);
-            tiles::multiply(kernel, &dst, add, (a, b), scale, split == Split::Pool);
+            let operands = (left(a), right(b));
+            tiles::multiply(kernel, &target(&dst), add, operands, scale, split == Split::Pool);
         }
     }
+}
+
+/// # Safety
+/// As for [`Operand::new`], while the view lives.
+unsafe fn left(a: Mat<'_>) -> Operand<'_> {
+    // SAFETY: as promised by the caller.
+    unsafe { Operand::new(a.ptr, (a.rows, a.row_step), (a.cols, a.col_step)) }
+}
+
+/// # Safety
+/// As for [`left`].
+unsafe fn right(b: Mat<'_>) -> Operand<'_> {
+    // SAFETY: as promised by the caller.
+    unsafe { Operand::new(b.ptr, (b.cols, b.col_step), (b.rows, b.row_step)) }
+}
+
+/// # Safety
+/// As for [`Target::new`], while the view lives.
+unsafe fn target<'a>(dst: &MatMut<'a>) -> Target<'a> {
+    // SAFETY: as promised by the caller.
+    unsafe { Target::new(dst.ptr, dst.rows, dst.cols, dst.step) }
 }
 
 /// dst = scale a b, or dst += scale a b, in f32 whatever kernels are chosen.
@@ -159,6 +178,23 @@ impl Linear {
         let (x, y) =
             (Mat::new(x, rows, self.inp, self.inp), MatMut::new(y, rows, self.out, self.out));
         self.kernels.multiply(y, add, 1.0, (x, self.of(w).t()), Split::Pool);
+    }
+
+    /// The weight in bf16 panels for [`Linear::fwd_panels`]; None where its products are f32's.
+    pub(crate) fn panels(self, w: &[f32]) -> Option<Panels> {
+        let kernel = self.kernels.tiles()?;
+        let w = self.of(w).t();
+        // SAFETY: the view was checked, and is borrowed while it is packed.
+        Some(unsafe { Panels::new(kernel, right(w)) })
+    }
+
+    /// y[r,out] = x[r,inp] W^T, or y += it, with the weight in panels. The bits are those of `fwd`.
+    pub(crate) fn fwd_panels(self, panels: &Panels, x: &[f32], y: &mut [f32], add: bool) {
+        let rows = x.len() / self.inp;
+        let (x, y) =
+            (Mat::new(x, rows, self.inp, self.inp), MatMut::new(y, rows, self.out, self.out));
+        // SAFETY: as in `Kernels::multiply`.
+        unsafe { panels.multiply(&target(&y), add, left(x)) };
     }
 
     /// dx[r,inp] = dy[r,out] W.

@@ -102,7 +102,7 @@ impl Llama {
             threads,
             trunk: None,
             recompute: false,
-            decode_weights: DecodeWeights::F32,
+            decode_weights: DecodeWeights::Own,
             converted: None,
         })
     }
@@ -160,7 +160,7 @@ impl Llama {
         }
         self.kernels = kernels;
         self.plan = Plan::new(&self.shape, &self.layout, kernels);
-        self.trunk = None;
+        self.change_all();
         Ok(())
     }
 

@@ -324,7 +324,7 @@ impl Model for LocalModel {
         let State { llama, revision } = &mut *state;
         let revision = revision.get_or_insert_with(|| format!("weights:{}", llama.weights_hash()));
         let decoding = match llama.decode_weights() {
-            DecodeWeights::F32 => "",
+            DecodeWeights::Own => "",
             DecodeWeights::Bf16 => "+w16",
             DecodeWeights::Q8 => "+q8",
         };

@@ -165,7 +165,7 @@ fn the_identity_says_that_replies_are_decoded_in_8_bits() {
     model.set_decode_weights(DecodeWeights::Q8).unwrap();
     assert_eq!(model.identity().revision, format!("{plain}+q8"));
     let scored = score(&model, "", "Hello");
-    model.set_decode_weights(DecodeWeights::F32).unwrap();
+    model.set_decode_weights(DecodeWeights::Own).unwrap();
     assert_eq!(model.identity().revision, plain);
     assert_eq!(scored, score(&model, "", "Hello"), "texts are scored in f32 in any case");
 }

@@ -1,7 +1,8 @@
 //! Matrix products in bf16: operands rounded to bf16 (to nearest, ties to even), sums in f32.
 //!
 //! 1. [`multiply`] cuts a product into chunks whose packed operands stay in cache: nothing of a weight
-//!    is kept in bf16 between products.
+//!    is kept in bf16 between products. [`Panels`] are a right operand that is packed once, for decoding:
+//!    packing for each product with few rows would take longer than the product.
 //! 2. [`pack`] rounds a chunk of an operand into panels of tiles.
 //! 3. [`sum`] adds up blocks of 32 x 32 results from panels, by one of three kernels that read the same
 //!    tiles: [`amx`], [`avx512`], and [`portable`] for machines that have neither.
@@ -168,7 +169,7 @@ fn in_chunks(
     let threads = if pool { rayon::current_num_threads() } else { 1 };
     let mut packed = PACKED_HERE.take().unwrap_or_default();
     for k in chunks(0..a.k, depth) {
-        let most = (bytes / (2 * k.len().next_multiple_of(EDGE)) / EDGE).max(1) * EDGE;
+        let most = lines_of(k.len(), bytes);
         for cols in chunks(0..dst.cols, most) {
             pack(kernel, (Side::Right, b), 1.0, (&cols, &k), threads, &mut packed.right);
             for rows in chunks(0..dst.rows, most) {
@@ -176,13 +177,81 @@ fn in_chunks(
                 if cols.start == 0 || dst.rows > most {
                     pack(kernel, (Side::Left, a), scale, (&rows, &k), threads, &mut packed.left);
                 }
-                let part =
-                    Part { kernel, packed: &packed, dst, rows, cols: cols.clone(), depth: k.len() };
+                let part = Part {
+                    kernel,
+                    left: &packed.left,
+                    right: &packed.right,
+                    right_steps: 0..k.len().div_ceil(EDGE),
+                    right_panel: k.len().div_ceil(EDGE),
+                    dst,
+                    rows,
+                    cols: cols.clone(),
+                };
                 part.sum(add || k.start > 0, threads);
             }
         }
     }
     PACKED_HERE.set(Some(packed));
+}
+
+/// A right operand in bf16, all of it.
+pub(crate) struct Panels {
+    kernel: Kernel,
+    tiles: Vec<Tile>,
+    lines: usize,
+    k: usize,
+}
+
+impl Panels {
+    /// Packed on the pool's threads.
+    pub(crate) fn new(kernel: Kernel, b: Operand) -> Self {
+        assert!(
+            kernel.available(),
+            "{kernel:?} kernels are chosen only where the processor has them"
+        );
+        let (lines, k, mut tiles) = (b.lines, b.k, Vec::new());
+        let threads = rayon::current_num_threads();
+        pack(kernel, (Side::Right, b), 1.0, (&(0..lines), &(0..k)), threads, &mut tiles);
+        Panels { kernel, tiles, lines, k }
+    }
+
+    /// Bytes of memory.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&self.tiles[..])
+    }
+
+    /// dst = a b, or dst += a b, b being these panels; on the pool's threads. The bits are those of
+    /// [`multiply`].
+    pub(crate) fn multiply(&self, dst: &Target, add: bool, a: Operand) {
+        assert!(
+            a.k == self.k && dst.rows == a.lines && dst.cols == self.lines,
+            "matrix sizes differ"
+        );
+        let (kernel, threads) = (self.kernel, rayon::current_num_threads());
+        let mut packed = PACKED_HERE.take().unwrap_or_default();
+        for k in chunks(0..a.k, DEPTH) {
+            for rows in chunks(0..dst.rows, lines_of(k.len(), PACKED)) {
+                pack(kernel, (Side::Left, a), 1.0, (&rows, &k), threads, &mut packed.left);
+                let part = Part {
+                    kernel,
+                    left: &packed.left,
+                    right: &self.tiles,
+                    right_steps: k.start / EDGE..k.end.div_ceil(EDGE),
+                    right_panel: a.k.div_ceil(EDGE),
+                    dst,
+                    rows,
+                    cols: 0..dst.cols,
+                };
+                part.sum(add || k.start > 0, threads);
+            }
+        }
+        PACKED_HERE.set(Some(packed));
+    }
+}
+
+/// Lines of `k` numbers that `bytes` hold in bf16: whole panels, at least one.
+fn lines_of(k: usize, bytes: usize) -> usize {
+    (bytes / (2 * k.next_multiple_of(EDGE)) / EDGE).max(1) * EDGE
 }
 
 /// `range` in pieces of `most`.
@@ -194,17 +263,21 @@ fn chunks(range: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>
 /// A part of the result whose operands are packed.
 struct Part<'a> {
     kernel: Kernel,
-    packed: &'a Packed,
+    /// Panels of the steps at hand.
+    left: &'a [Tile],
+    right: &'a [Tile],
+    /// The steps at hand within a right panel, which has `right_panel` of them.
+    right_steps: Range<usize>,
+    right_panel: usize,
     dst: &'a Target<'a>,
     rows: Range<usize>,
     cols: Range<usize>,
-    depth: usize,
 }
 
 impl Part<'_> {
     /// Steps of k.
     fn steps(&self) -> usize {
-        self.depth.div_ceil(EDGE)
+        self.right_steps.len()
     }
 
     fn sum(&self, add: bool, threads: usize) {
@@ -242,11 +315,9 @@ impl Part<'_> {
     }
 
     fn block(&self, row: usize, col: usize, k: &Range<usize>, add: bool) {
-        let panel = |packed: &'_ [Tile], panel: usize| {
-            let at = 2 * (panel * self.steps() + k.start);
-            packed[at..at + 2 * k.len()].as_ptr()
-        };
-        let (a, b) = (panel(&self.packed.left, row), panel(&self.packed.right, col));
+        let tiles = |panels: &[Tile], step: usize| panels[2 * step..2 * (step + k.len())].as_ptr();
+        let a = tiles(self.left, row * self.steps() + k.start);
+        let b = tiles(self.right, col * self.right_panel + self.right_steps.start + k.start);
         let (row, col) = (self.rows.start + row * EDGE, self.cols.start + col * EDGE);
         let high = EDGE.min(self.rows.end - row);
         let wide = EDGE.min(self.cols.end - col);

@@ -167,7 +167,7 @@ fn greedy_replies_in_8_bits_begin_as_those_of_f32() {
             let ends = [files.tokenizer.end_of_turn()];
             llama.generate(&[job], &ends, &|_, _| false).unwrap().remove(0)
         };
-        let (plain, eight) = (write(DecodeWeights::F32), write(DecodeWeights::Q8));
+        let (plain, eight) = (write(DecodeWeights::Own), write(DecodeWeights::Q8));
         let pairs = plain.ids.iter().zip(&eight.ids);
         let same = pairs.take_while(|(a, b)| a == b).count();
         let logprobs = plain.logprobs.iter().zip(&eight.logprobs).take(same);

@@ -40,9 +40,7 @@ pub(crate) struct Eight(BTreeMap<usize, Matrix8>);
 impl Eight {
     /// From the weights of all layers.
     pub(crate) fn new(plan: &Plan, w: &[f32]) -> Self {
-        let blocks = plan.blocks.iter().flat_map(|b| [b.qkv, b.o, b.gate_up, b.down]);
-        let layers = blocks.chain([plan.head]);
-        Eight(layers.map(|layer| (layer.at, Matrix8::new(layer, w))).collect())
+        Eight(plan.linears().map(|layer| (layer.at, Matrix8::new(layer, w))).collect())
     }
 
     /// The weights of one layer.

@@ -94,6 +94,12 @@ impl Plan {
 }
 
 impl Plan {
+    /// Every linear layer.
+    pub(crate) fn linears(&self) -> impl Iterator<Item = Linear> {
+        let blocks = self.blocks.iter().flat_map(|b| [b.qkv, b.o, b.gate_up, b.down]);
+        blocks.chain([self.head])
+    }
+
     /// The embedding's weights.
     pub(crate) fn embed_of<'a>(&self, w: &'a [f32]) -> &'a [f32] {
         &w[self.embed.at..][..self.embed.out * self.embed.inp]

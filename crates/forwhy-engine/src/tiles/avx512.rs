@@ -26,11 +26,13 @@ pub(super) fn available() -> bool {
 }
 
 /// Numbers of bf16 as 32 bits each of two.
+#[inline(always)]
 fn pairs(x: __m512bh) -> __m512i {
     // SAFETY: both are 64 bytes of which every pattern is valid.
     unsafe { transmute::<__m512bh, __m512i>(x) }
 }
 
+#[inline(always)]
 fn numbers(x: __m512i) -> __m512bh {
     // SAFETY: as above.
     unsafe { transmute::<__m512i, __m512bh>(x) }
@@ -41,27 +43,54 @@ fn numbers(x: __m512i) -> __m512bh {
 /// # Safety
 /// [`available`], and the source may be read.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) unsafe fn write(source: Source, Tile(tile): &mut Tile) {
-    let Source { ptr, step, rows, cols, down, flip, scale } = source;
+pub(super) unsafe fn write(source: Source, tile: &mut Tile) {
+    let Source { rows, cols, down, flip, .. } = source;
+    let whole = rows * cols == 16 * EDGE;
+    // SAFETY: as promised by the caller.
+    unsafe {
+        match (down, flip, whole) {
+            (false, false, true) => write_as::<false, false, true>(source, tile),
+            (false, true, true) => write_as::<false, true, true>(source, tile),
+            (true, false, true) => write_as::<true, false, true>(source, tile),
+            (true, true, true) => write_as::<true, true, true>(source, tile),
+            (false, false, false) => write_as::<false, false, false>(source, tile),
+            (false, true, false) => write_as::<false, true, false>(source, tile),
+            (true, false, false) => write_as::<true, false, false>(source, tile),
+            (true, true, false) => write_as::<true, true, false>(source, tile),
+        }
+    }
+}
+
+/// # Safety
+/// As for [`write`], and the source is of this kind.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn write_as<const DOWN: bool, const FLIP: bool, const WHOLE: bool>(
+    source: Source,
+    Tile(tile): &mut Tile,
+) {
+    let Source { ptr, step, rows, cols, scale, .. } = source;
     let scale = _mm512_set1_ps(scale);
     // 16 numbers of a row, from column `from` on; zero outside
     let load = |row: usize, from: usize| -> __m512 {
+        let at = ptr.wrapping_add(row * step + from);
         let inside = if row < rows { cols.saturating_sub(from).min(16) } else { 0 };
         let mask = ((1u32 << inside) - 1) as u16;
-        // SAFETY: only what the mask names is read, and that is inside the source.
-        let x = unsafe { _mm512_maskz_loadu_ps(mask, ptr.wrapping_add(row * step + from)) };
+        // SAFETY: a whole source has these numbers; of another only what the mask names is read.
+        let x =
+            unsafe { if WHOLE { _mm512_loadu_ps(at) } else { _mm512_maskz_loadu_ps(mask, at) } };
         _mm512_mul_ps(x, scale)
     };
     let mut lines = [_mm512_setzero_si512(); 16];
     for (i, line) in lines.iter_mut().enumerate() {
-        *line = if down {
+        *line = if DOWN {
             let (first, second) = (load(2 * i, 0), load(2 * i + 1, 0));
             _mm512_permutexvar_epi16(interleave(), pairs(_mm512_cvtne2ps_pbh(second, first)))
         } else {
             pairs(_mm512_cvtne2ps_pbh(load(i, 16), load(i, 0)))
         };
     }
-    if flip {
+    if FLIP {
         lines = transposed(lines);
     }
     for (line, to) in lines.iter().zip(tile.chunks_exact_mut(EDGE)) {
@@ -71,6 +100,7 @@ pub(super) unsafe fn write(source: Source, Tile(tile): &mut Tile) {
 }
 
 /// Takes 16-bit numbers 0, 16, 1, 17, ...
+#[inline]
 #[target_feature(enable = "avx512f")]
 fn interleave() -> __m512i {
     const ORDER: [u16; EDGE] = {
@@ -87,6 +117,7 @@ fn interleave() -> __m512i {
 }
 
 /// The transpose of 16 x 16 numbers of 32 bits: within quarters of a register first, then the quarters.
+#[inline]
 #[target_feature(enable = "avx512f")]
 fn transposed(lines: [__m512i; 16]) -> [__m512i; 16] {
     let mut quads = [_mm512_setzero_si512(); 16];

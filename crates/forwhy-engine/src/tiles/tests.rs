@@ -148,6 +148,26 @@ fn an_element_has_the_same_bits_on_any_threads_and_among_any_others() {
 }
 
 #[test]
+fn panels_packed_once_give_the_bits_of_a_product() {
+    for kernel in kernels() {
+        for (m, n, k) in [(1, 70, 96), (16, 33, 700), (40, 35, DEPTH + 70)] {
+            let (a, b) = (Matrix::new(m, k, false, 1), Matrix::new(n, k, false, 2));
+            let panels = Panels::new(kernel, b.operand());
+            assert_eq!(panels.bytes(), 2 * n.next_multiple_of(32) * k.next_multiple_of(32));
+            let start = noise(m * (n + 7), 3);
+            for add in [false, true] {
+                let (mut want, mut got) = (start.clone(), start.clone());
+                run(kernel, (&a, &b), &mut want, How { add, ..PLAIN });
+                // SAFETY: m rows of n + 7, which are ours.
+                let target = unsafe { Target::new(got.as_mut_ptr(), m, n, n + 7) };
+                panels.multiply(&target, add, a.operand());
+                assert_eq!(got, want, "{kernel:?} {m} x {n} x {k}");
+            }
+        }
+    }
+}
+
+#[test]
 fn an_empty_product_writes_nothing() {
     for kernel in kernels() {
         let (a, b) = (Matrix::new(0, 5, false, 1), Matrix::new(4, 5, false, 2));

@@ -39,10 +39,11 @@ pub(crate) struct Arguments {
     /// format of peft, and what callers name it. May be given several times.
     #[arg(long = "adapter", value_name = "NAME=PATH")]
     adapters: Vec<String>,
-    /// What replies are written with: f32 is what a study measures; bf16 is faster, and equal if the
-    /// model's files hold bf16; q8 rounds the weights to 8 bits, is faster still and not equal. What is
-    /// not f32 is named in the revision. Texts are scored with the model's own weights in any case.
-    #[arg(long, value_enum, default_value_t = Weights::F32)]
+    /// What replies are written with: the model's own weights, as a study measures it; bf16, which is
+    /// faster than f32, and equal if the model's files hold bf16; q8, which rounds them to 8 bits, is
+    /// faster still and not equal. The last two are named in the revision. Texts are scored with the
+    /// model's own weights in any case.
+    #[arg(long, value_enum, default_value_t = Weights::Own)]
     weights: Weights,
     /// Where to listen. Beyond this machine only with --token-file.
     #[arg(long, default_value = "127.0.0.1:8000")]
@@ -70,7 +71,7 @@ pub(crate) struct Arguments {
 /// As [`DecodeWeights`], on the command line.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Weights {
-    F32,
+    Own,
     Bf16,
     Q8,
 }
@@ -125,7 +126,7 @@ fn host(arguments: &Arguments) -> Result<Host> {
     };
     let model = LocalModel::load(files, threads)?;
     model.set_decode_weights(match arguments.weights {
-        Weights::F32 => DecodeWeights::F32,
+        Weights::Own => DecodeWeights::Own,
         Weights::Bf16 => DecodeWeights::Bf16,
         Weights::Q8 => DecodeWeights::Q8,
     })?;

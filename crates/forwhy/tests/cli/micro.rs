@@ -120,6 +120,8 @@ pub(crate) fn command_in(dir: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_forwhy"));
     command.args(arguments).current_dir(dir).stdin(Stdio::null());
     command.env_remove("FORWHY_MODELS").env_remove("COLUMNS");
+    // the same numbers on every machine
+    command.env("FORWHY_KERNELS", "f32");
     command.env("HOME", dir.join("home")).env("XDG_CACHE_HOME", dir.join("cache"));
     command
 }

@@ -60,7 +60,7 @@ fn stop(mut child: Child) {
 #[test]
 fn it_says_where_it_listens_and_in_what_it_decodes_and_a_signal_stops_it() {
     let micro = Micro::new();
-    for (weights, suffix) in [("f32", ""), ("bf16", "+w16"), ("q8", "+q8")] {
+    for (weights, suffix) in [("own", ""), ("bf16", "+w16"), ("q8", "+q8")] {
         let (child, _, hash) = serving_with(&micro, "model", &["--weights", weights]);
         assert_eq!(hash.trim_start_matches(|c| c != '+'), suffix, "{hash}");
         stop(child);
