@@ -11,6 +11,7 @@ use crate::llama::head::loss_gradient;
 use crate::llama::space::HEAD_ROWS;
 use crate::pack::{Pack, Rows};
 use crate::shape::Shape;
+use crate::threads::PerThread;
 
 /// Numbers between -0.5 and 0.5.
 fn values(n: usize) -> Vec<f32> {
@@ -74,6 +75,7 @@ pub struct AttentionProbe {
     out: Vec<f32>,
     lse: Vec<f32>,
     dqkv: Vec<f32>,
+    scratch: PerThread,
 }
 
 impl AttentionProbe {
@@ -89,18 +91,20 @@ impl AttentionProbe {
             out: vec![0.0; tokens * shape.attention_width()],
             lse: vec![0.0; tokens * shape.heads],
             dqkv: vec![0.0; width],
+            scratch: PerThread::default(),
         })
     }
 
     /// The output of all heads.
     pub fn forward(&mut self) {
-        self.attention.forward(&self.rows, &self.qkv, &mut self.out, &mut self.lse);
+        let AttentionProbe { attention, rows, qkv, out, lse, scratch, .. } = self;
+        attention.forward(rows, qkv, out, lse, scratch);
     }
 
     /// The gradient of q, k and v, after `forward`.
     pub fn backward(&mut self) {
-        let kept = Kept { qkv: &self.qkv, out: &self.out, lse: &self.lse };
-        self.attention.backward(&self.rows, kept, &self.out, &mut self.dqkv);
+        let AttentionProbe { attention, rows, qkv, out, lse, dqkv, scratch } = self;
+        attention.backward(rows, Kept { qkv, out, lse }, out, dqkv, scratch);
     }
 }
 

@@ -73,7 +73,8 @@ fn attention_backward(
         out: att,
         lse: &saved.lse[..r * shape.heads],
     };
-    span(Part::AttentionBwd, || Attention::new(shape).backward(rows, kept, datt, dqkv));
+    let units = &mut scratch.attention;
+    span(Part::AttentionBwd, || Attention::new(shape).backward(rows, kept, datt, dqkv, units));
     let turned = shape.heads + shape.kv_heads;
     span(Part::Rope, || rope::turn(table, &rows.positions, dqkv, turned, Turn::Backward));
     if let Some(place) = &block.qk_norm {

@@ -2,6 +2,7 @@
 
 use crate::buffer::Buf;
 use crate::shape::Shape;
+use crate::threads::PerThread;
 
 /// Rows of logits alive at a time.
 pub(crate) const HEAD_ROWS: usize = 256;
@@ -70,6 +71,8 @@ pub(crate) struct Scratch {
     pub(crate) dnormed: Buf,
     /// `[r, (n+2k)d]`, backward only
     pub(crate) dqkv: Buf,
+    /// Scores
+    pub(crate) attention: PerThread,
 }
 
 /// All activations of a model.
@@ -93,7 +96,9 @@ impl Space {
     /// No memory yet.
     pub(crate) fn empty() -> Self {
         let none = || Buf::zeroed(0);
-        let scratch = Scratch { normed: none(), act: none(), dnormed: none(), dqkv: none() };
+        let attention = PerThread::default();
+        let scratch =
+            Scratch { normed: none(), act: none(), dnormed: none(), dqkv: none(), attention };
         let (stream, dstream) = (none(), none());
         let (kept, inputs) = (Vec::new(), Vec::new());
         Space { rows: 0, stream, dstream, scratch, passing: None, kept, inputs, head: None }
