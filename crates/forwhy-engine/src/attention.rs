@@ -20,11 +20,11 @@ use rayon::prelude::*;
 
 use self::block::{BLOCK_ROWS, Block, KeyBlock, Piece};
 use self::softmax::{RowGradient, Running, dot_row, scale_row, softmax_block, softmax_gradient};
-use crate::buffer::Shared;
+use crate::buffer::{Buf, Shared};
 use crate::linear::{Mat, MatMut, Split, multiply};
 use crate::pack::Rows;
 use crate::shape::Shape;
-use crate::threads::PerThread;
+use crate::threads::{PART_ROWS, PerThread};
 
 /// Sizes of the attention of a model.
 #[derive(Clone, Copy)]
@@ -43,6 +43,30 @@ pub(crate) struct Kept<'a> {
     pub(crate) out: &'a [f32],
     /// Log-sum-exp of each row and head.
     pub(crate) lse: &'a [f32],
+}
+
+/// Memory of attention, kept from one call to the next.
+pub(crate) struct Scratch {
+    /// Scores of the blocks at work.
+    scores: PerThread,
+    /// Keys and values head by head, `[2k, r, d]`: in qkv their rows lie too far apart for the caches.
+    kv: Buf,
+    /// Their gradients.
+    dkv: Buf,
+}
+
+impl Scratch {
+    pub(crate) fn empty() -> Self {
+        Scratch { scores: PerThread::default(), kv: Buf::zeroed(0), dkv: Buf::zeroed(0) }
+    }
+}
+
+/// The first `len` elements of a buffer, which grows if it is shorter.
+fn reach(buf: &mut Buf, len: usize) -> &mut [f32] {
+    if buf.len() < len {
+        *buf = Buf::zeroed(len);
+    }
+    &mut buf[..len]
 }
 
 /// `rows` rows of `cols` elements, `step` apart.
@@ -72,14 +96,16 @@ impl Attention {
         qkv: &[f32],
         out: &mut [f32],
         lse: &mut [f32],
-        scratch: &mut PerThread,
+        scratch: &mut Scratch,
     ) {
-        scratch.reserve(largest_block(rows));
+        let Scratch { scores, kv, .. } = scratch;
+        scores.reserve(largest_block(rows));
+        let kv = self.gather(qkv, reach(kv, self.kv_len(rows)));
         let (out, lse) = (Shared::new(out), Shared::new(lse));
         self.units(rows.spans.len()).for_each(|(span, group)| {
-            scratch.with(|scores| {
+            scores.with(|scores| {
                 self.each_block(rows, &[span], group, |block, head| {
-                    self.forward_block((block, head), qkv, scores, (&out, &lse));
+                    self.forward_block((block, head), (qkv, kv), scores, (&out, &lse));
                 });
             });
         });
@@ -92,19 +118,51 @@ impl Attention {
         kept: Kept,
         dout: &[f32],
         dqkv: &mut [f32],
-        scratch: &mut PerThread,
+        scratch: &mut Scratch,
     ) {
-        let scores = largest_block(rows);
-        scratch.reserve(2 * scores);
-        dqkv.fill(0.0);
-        let dqkv = Shared::new(dqkv);
+        let Scratch { scores, kv, dkv } = scratch;
+        let largest = largest_block(rows);
+        scores.reserve(2 * largest);
+        let kv = self.gather(kept.qkv, reach(kv, self.kv_len(rows)));
+        let dkv = reach(dkv, self.kv_len(rows));
+        dkv.fill(0.0);
+        let (dq, sums) = (Shared::new(dqkv), Shared::new(dkv));
         self.units(rows.trees.len()).for_each(|(tree, group)| {
-            scratch.with(|scratch| {
-                let (p, ds) = scratch.split_at_mut(scores);
+            scores.with(|scores| {
+                let (p, ds) = scores.split_at_mut(largest);
                 self.each_block(rows, &rows.trees[tree], group, |block, head| {
-                    self.backward_block((block, head), kept, dout, (&mut *p, &mut *ds), &dqkv);
+                    let written = (&dq, &sums);
+                    self.backward_block((block, head), (kept, kv), dout, (p, ds), written);
                 });
             });
+        });
+        self.scatter(dkv, dqkv);
+    }
+
+    /// kv[2k, r, d] from qkv[r, (n+2k)d].
+    fn gather<'a>(self, qkv: &[f32], kv: &'a mut [f32]) -> &'a [f32] {
+        let (step, d) = (self.qkv_width(), self.d);
+        let heads = kv.par_chunks_mut(qkv.len() / step * d).enumerate();
+        heads.for_each(|(head, kv)| {
+            let at = (self.heads + head) * d;
+            for (to, from) in kv.chunks_exact_mut(d).zip(qkv.chunks_exact(step)) {
+                to.copy_from_slice(&from[at..at + d]);
+            }
+        });
+        kv
+    }
+
+    /// The k and v of dqkv[r, (n+2k)d] from dkv[2k, r, d].
+    fn scatter(self, dkv: &[f32], dqkv: &mut [f32]) {
+        let (step, d) = (self.qkv_width(), self.d);
+        let r = dqkv.len() / step;
+        let parts = dqkv.par_chunks_mut(PART_ROWS * step).enumerate();
+        parts.for_each(|(part, dqkv)| {
+            for (row, dqkv) in (part * PART_ROWS..).zip(dqkv.chunks_exact_mut(step)) {
+                for (head, to) in dqkv[self.heads * d..].chunks_exact_mut(d).enumerate() {
+                    to.copy_from_slice(&dkv[(head * r + row) * d..][..d]);
+                }
+            }
         });
     }
 
@@ -134,11 +192,12 @@ impl Attention {
     fn forward_block(
         self,
         (block, head): (Block, usize),
-        qkv: &[f32],
+        (qkv, kv): (&[f32], &[f32]),
         scores: &mut [f32],
         (out, lse): (&Shared, &Shared),
     ) {
         let (n, d, step) = (block.n, self.d, self.out_width());
+        let (k, v) = self.kv(kv, head);
         let at = |row: usize| (block.row + row) * step + head * d;
         let q = self.q(qkv, &block, head);
         let mut running = [Running::START; BLOCK_ROWS];
@@ -146,7 +205,7 @@ impl Attention {
         for keys in block.key_blocks() {
             let mask = keys.mask();
             let p = &mut scores[..n * mask.width];
-            self.scores(&keys, q, qkv, self.k_at(head), p);
+            self.scores(&keys, q, k, p);
             softmax_block(p, mask, self.scale(), running);
             for (i, row) in running.iter().enumerate().filter(|_| !keys.is_first()) {
                 // SAFETY: these rows and columns of the output belong to this unit's segment and heads.
@@ -156,8 +215,7 @@ impl Attention {
                 let p = Mat::new(&p[column..], n, len, mask.width);
                 // SAFETY: as above.
                 let dst = unsafe { view(out, at(0), n, d, step) };
-                let v = self.kv(qkv, row, len, self.v_at(head));
-                multiply(dst, !first, 1.0, p, v, Split::No);
+                multiply(dst, !first, 1.0, p, self.rows(v, row, len), Split::No);
             }
         }
         for (i, row) in running.iter().enumerate() {
@@ -172,13 +230,14 @@ impl Attention {
     fn backward_block(
         self,
         (block, head): (Block, usize),
-        kept: Kept,
+        (kept, kv): (Kept, &[f32]),
         dout: &[f32],
         (p, ds): (&mut [f32], &mut [f32]),
-        dqkv: &Shared,
+        (dq, dkv): (&Shared, &Shared),
     ) {
         let (n, d, step) = (block.n, self.d, self.qkv_width());
-        let (k_at, v_at) = (self.k_at(head), self.v_at(head));
+        let (k, v) = self.kv(kv, head);
+        let (dk_at, dv_at) = self.kv_at(kv.len(), head);
         let rows = self.row_gradients((block, head), kept, dout);
         let q = self.q(kept.qkv, &block, head);
         let out_at = block.row * self.out_width() + head * d;
@@ -186,21 +245,21 @@ impl Attention {
         for keys in block.key_blocks() {
             let mask = keys.mask();
             let (p, ds) = (&mut p[..n * mask.width], &mut ds[..n * mask.width]);
-            self.scores(&keys, q, kept.qkv, k_at, p);
-            self.scores(&keys, dout, kept.qkv, v_at, ds);
+            self.scores(&keys, q, k, p);
+            self.scores(&keys, dout, v, ds);
             softmax_gradient(p, ds, mask, self.scale(), &rows[..n]);
             for Piece { row, len, column, first } in keys.pieces() {
                 let p = Mat::new(&p[column..], n, len, mask.width);
                 let ds = Mat::new(&ds[column..], n, len, mask.width);
-                // SAFETY: the three places lie in rows of this unit's tree: q columns of one of its
-                // query heads, k and v columns of its key/value head. They are taken one at a time.
-                let to = |row: usize, column: usize, rows: usize| unsafe {
-                    view(dqkv, row * step + column, rows, d, step)
-                };
-                let k = self.kv(kept.qkv, row, len, k_at);
-                multiply(to(block.row, head * d, n), !first, 1.0, ds, k, Split::No);
-                multiply(to(row, k_at, len), true, 1.0, ds.t(), q, Split::No);
-                multiply(to(row, v_at, len), true, 1.0, p.t(), dout, Split::No);
+                // SAFETY: columns of one of this unit's query heads, in rows of its tree.
+                let dq = unsafe { view(dq, block.row * step + head * d, n, d, step) };
+                multiply(dq, !first, 1.0, ds, self.rows(k, row, len), Split::No);
+                // SAFETY: these two: rows of this unit's tree, of its key/value head.
+                let dk = unsafe { view(dkv, dk_at + row * d, len, d, d) };
+                multiply(dk, true, 1.0, ds.t(), q, Split::No);
+                // SAFETY: as above.
+                let dv = unsafe { view(dkv, dv_at + row * d, len, d, d) };
+                multiply(dv, true, 1.0, p.t(), dout, Split::No);
             }
         }
     }
@@ -221,13 +280,12 @@ impl Attention {
         rows
     }
 
-    /// scores[n, keys] = left[n,d] times the keys' (or values') columns of qkv at `column`.
-    fn scores(self, keys: &KeyBlock, left: Mat, qkv: &[f32], column: usize, scores: &mut [f32]) {
+    /// scores[n, keys] = left[n,d] times the keys' rows of right[r,d].
+    fn scores(self, keys: &KeyBlock, left: Mat, right: &[f32], scores: &mut [f32]) {
         let (n, width) = (keys.block.n, keys.mask().width);
-        for piece in keys.pieces() {
-            let right = self.kv(qkv, piece.row, piece.len, column).t();
-            let dst = MatMut::new(&mut scores[piece.column..], n, piece.len, width);
-            multiply(dst, false, 1.0, left, right, Split::No);
+        for Piece { row, len, column, .. } in keys.pieces() {
+            let dst = MatMut::new(&mut scores[column..], n, len, width);
+            multiply(dst, false, 1.0, left, self.rows(right, row, len).t(), Split::No);
         }
     }
 
@@ -236,22 +294,31 @@ impl Attention {
         Mat::new(&qkv[block.row * step + head * self.d..], block.n, self.d, step)
     }
 
-    fn kv(self, qkv: &[f32], row: usize, len: usize, column: usize) -> Mat<'_> {
-        let step = self.qkv_width();
-        Mat::new(&qkv[row * step + column..], len, self.d, step)
+    /// Rows of a matrix [r,d].
+    fn rows(self, x: &[f32], row: usize, len: usize) -> Mat<'_> {
+        Mat::new(&x[row * self.d..], len, self.d, self.d)
+    }
+
+    /// k[r,d] and v[r,d] of a query head, in kv[2k, r, d].
+    fn kv(self, kv: &[f32], head: usize) -> (&[f32], &[f32]) {
+        let (k, v) = self.kv_at(kv.len(), head);
+        let len = kv.len() / (2 * self.kv_heads);
+        (&kv[k..k + len], &kv[v..v + len])
+    }
+
+    /// Where they begin.
+    fn kv_at(self, len: usize, head: usize) -> (usize, usize) {
+        let k = head / self.share() * (len / (2 * self.kv_heads));
+        (k, k + len / 2)
+    }
+
+    fn kv_len(self, rows: &Rows) -> usize {
+        2 * self.kv_heads * rows.ids.len() * self.d
     }
 
     /// Query heads that share a key/value head.
     fn share(self) -> usize {
         self.heads / self.kv_heads
-    }
-
-    fn k_at(self, head: usize) -> usize {
-        (self.heads + head / self.share()) * self.d
-    }
-
-    fn v_at(self, head: usize) -> usize {
-        self.k_at(head) + self.kv_heads * self.d
     }
 
     fn qkv_width(self) -> usize {

@@ -25,7 +25,7 @@ fn run(qkv: &[f32], rows: &Rows) -> Run {
     let r = rows.ids.len();
     let mut run =
         Run { out: vec![0.0; r * shape.attention_width()], lse: vec![0.0; r * shape.heads] };
-    let scratch = &mut PerThread::default();
+    let scratch = &mut Scratch::empty();
     Attention::new(&shape).forward(rows, qkv, &mut run.out, &mut run.lse, scratch);
     run
 }
@@ -85,7 +85,7 @@ fn gradients_agree_with_finite_differences() {
     let mut dqkv = vec![7.0; qkv.len()];
     let attention = Attention::new(&shape);
     let reads = Kept { qkv: &qkv, out: &kept.out, lse: &kept.lse };
-    attention.backward(&rows, reads, &dout, &mut dqkv, &mut PerThread::default());
+    attention.backward(&rows, reads, &dout, &mut dqkv, &mut Scratch::empty());
     assert_gradient("qkv", &qkv, &dqkv, |x| {
         let products = run(x, &rows).out.into_iter().zip(&dout);
         products.map(|(o, d)| f64::from(o) * f64::from(*d)).sum()

@@ -2,7 +2,8 @@
 
 use std::iter::repeat_with;
 
-use crate::attention::{Attention, Kept};
+use crate::attention::{Attention, Kept, Scratch};
+use crate::buffer::Buf;
 use crate::decode::{self, Cache, Cursor};
 use crate::error::EngineError;
 use crate::linear::Linear;
@@ -11,7 +12,6 @@ use crate::llama::head::loss_gradient;
 use crate::llama::space::HEAD_ROWS;
 use crate::pack::{Pack, Rows};
 use crate::shape::Shape;
-use crate::threads::PerThread;
 
 /// Numbers between -0.5 and 0.5.
 fn values(n: usize) -> Vec<f32> {
@@ -71,11 +71,11 @@ impl LinearProbe {
 pub struct AttentionProbe {
     attention: Attention,
     rows: Rows,
-    qkv: Vec<f32>,
-    out: Vec<f32>,
-    lse: Vec<f32>,
-    dqkv: Vec<f32>,
-    scratch: PerThread,
+    qkv: Buf,
+    out: Buf,
+    lse: Buf,
+    dqkv: Buf,
+    scratch: Scratch,
 }
 
 impl AttentionProbe {
@@ -87,11 +87,11 @@ impl AttentionProbe {
         Ok(AttentionProbe {
             attention: Attention::new(shape),
             rows: pack.resolve(shape)?,
-            qkv: values(width),
-            out: vec![0.0; tokens * shape.attention_width()],
-            lse: vec![0.0; tokens * shape.heads],
-            dqkv: vec![0.0; width],
-            scratch: PerThread::default(),
+            qkv: Buf::copied(&values(width)),
+            out: Buf::zeroed(tokens * shape.attention_width()),
+            lse: Buf::zeroed(tokens * shape.heads),
+            dqkv: Buf::zeroed(width),
+            scratch: Scratch::empty(),
         })
     }
 

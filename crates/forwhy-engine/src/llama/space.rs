@@ -1,8 +1,8 @@
 //! Preallocated activations. They grow to the largest pack seen and are never shrunk.
 
+use crate::attention;
 use crate::buffer::Buf;
 use crate::shape::Shape;
-use crate::threads::PerThread;
 
 /// Rows of logits alive at a time.
 pub(crate) const HEAD_ROWS: usize = 256;
@@ -71,8 +71,7 @@ pub(crate) struct Scratch {
     pub(crate) dnormed: Buf,
     /// `[r, (n+2k)d]`, backward only
     pub(crate) dqkv: Buf,
-    /// Scores
-    pub(crate) attention: PerThread,
+    pub(crate) attention: attention::Scratch,
 }
 
 /// All activations of a model.
@@ -96,7 +95,7 @@ impl Space {
     /// No memory yet.
     pub(crate) fn empty() -> Self {
         let none = || Buf::zeroed(0);
-        let attention = PerThread::default();
+        let attention = attention::Scratch::empty();
         let scratch =
             Scratch { normed: none(), act: none(), dnormed: none(), dqkv: none(), attention };
         let (stream, dstream) = (none(), none());
