@@ -18,7 +18,7 @@ mod tests;
 
 use rayon::prelude::*;
 
-use self::block::{BLOCK_ROWS, Block, KeyBlock, Piece};
+use self::block::{BLOCK_ROWS, Block, KeyBlock, Limits, Piece};
 use self::softmax::{RowGradient, Running, dot_row, scale_row, softmax_block, softmax_gradient};
 use crate::buffer::{Buf, Shared};
 use crate::linear::{Mat, MatMut, Split, multiply};
@@ -32,6 +32,7 @@ pub(crate) struct Attention {
     heads: usize,
     kv_heads: usize,
     d: usize,
+    limits: Limits,
 }
 
 /// What the backward pass reads.
@@ -86,7 +87,8 @@ unsafe fn view<'a>(
 
 impl Attention {
     pub(crate) fn new(shape: &Shape) -> Self {
-        Attention { heads: shape.heads, kv_heads: shape.kv_heads, d: shape.head_dim }
+        let (heads, kv_heads, d) = (shape.heads, shape.kv_heads, shape.head_dim);
+        Attention { heads, kv_heads, d, limits: Limits::USUAL }
     }
 
     /// qkv[r, (n+2k)d]: rows `[q heads | k heads | v heads]`, turned. out[r, nd]. lse[r, n].
@@ -99,7 +101,7 @@ impl Attention {
         scratch: &mut Scratch,
     ) {
         let Scratch { scores, kv, .. } = scratch;
-        scores.reserve(largest_block(rows));
+        scores.reserve(self.largest_block(rows));
         let kv = self.gather(qkv, reach(kv, self.kv_len(rows)));
         let (out, lse) = (Shared::new(out), Shared::new(lse));
         self.units(rows.spans.len()).for_each(|(span, group)| {
@@ -121,7 +123,7 @@ impl Attention {
         scratch: &mut Scratch,
     ) {
         let Scratch { scores, kv, dkv } = scratch;
-        let largest = largest_block(rows);
+        let largest = self.largest_block(rows);
         scores.reserve(2 * largest);
         let kv = self.gather(kept.qkv, reach(kv, self.kv_len(rows)));
         let dkv = reach(dkv, self.kv_len(rows));
@@ -184,7 +186,7 @@ impl Attention {
         mut work: impl FnMut(Block, usize),
     ) {
         let share = self.share();
-        for block in spans.iter().flat_map(|span| Block::all(&rows.spans[*span])) {
+        for block in spans.iter().flat_map(|span| Block::all(&rows.spans[*span], self.limits)) {
             (group * share..(group + 1) * share).for_each(|head| work(block, head));
         }
     }
@@ -332,9 +334,10 @@ impl Attention {
     fn scale(self) -> f32 {
         1.0 / (self.d as f32).sqrt()
     }
-}
 
-/// Scores of the largest block of a pack.
-fn largest_block(rows: &Rows) -> usize {
-    rows.spans.iter().map(Block::most_scores).max().unwrap_or(0)
+    /// Scores of the largest block of a pack.
+    fn largest_block(self, rows: &Rows) -> usize {
+        let scores = |span| Block::most_scores(span, self.limits);
+        rows.spans.iter().map(scores).max().unwrap_or(0)
+    }
 }

@@ -9,11 +9,20 @@ use crate::pack::Span;
 /// Scores of a block of query rows and a block of keys: they should stay in the second-level cache.
 const SCORES: usize = 1 << 16;
 
-/// A segment whose rows see at most this many keys has one block of keys.
-const ONE_BLOCK_KEYS: usize = 1024;
+/// When keys are cut into blocks.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// A segment whose rows see at most this many keys has one block of keys.
+    pub(super) one_block: usize,
+    /// Keys of a block, at most, in a segment whose rows see more.
+    pub(super) block: usize,
+}
 
-/// Keys of a block, at most, in a segment whose rows see more.
-const BLOCK_KEYS: usize = 512;
+impl Limits {
+    /// Measured: blocks of 256 to 1,024 keys are equally fast, these take the least memory of those
+    /// that are not many.
+    pub(super) const USUAL: Limits = Limits { one_block: 1024, block: 512 };
+}
 
 /// Query rows of a block, at most.
 pub(super) const BLOCK_ROWS: usize = 128;
@@ -31,16 +40,16 @@ pub(super) struct Block<'a> {
 }
 
 /// Query rows and keys of the blocks of a segment, at most.
-fn sizes(span: &Span) -> (usize, usize) {
+fn sizes(span: &Span, limits: Limits) -> (usize, usize) {
     let keys = span.context_len + span.rows.len();
-    let keys = if keys > ONE_BLOCK_KEYS { BLOCK_KEYS } else { keys };
+    let keys = if keys > limits.one_block { limits.block } else { keys };
     ((SCORES / keys).next_power_of_two().clamp(16, BLOCK_ROWS), keys)
 }
 
 impl<'a> Block<'a> {
     /// The blocks of a segment, in order.
-    pub(super) fn all(span: &'a Span) -> impl Iterator<Item = Block<'a>> {
-        let (rows, keys) = sizes(span);
+    pub(super) fn all(span: &'a Span, limits: Limits) -> impl Iterator<Item = Block<'a>> {
+        let (rows, keys) = sizes(span, limits);
         span.rows.clone().step_by(rows).map(move |row| Block {
             span,
             row,
@@ -50,8 +59,8 @@ impl<'a> Block<'a> {
     }
 
     /// Scores of the largest block of a segment and its keys.
-    pub(super) fn most_scores(span: &Span) -> usize {
-        let (rows, keys) = sizes(span);
+    pub(super) fn most_scores(span: &Span, limits: Limits) -> usize {
+        let (rows, keys) = sizes(span, limits);
         rows.min(span.rows.len()) * keys
     }
 
