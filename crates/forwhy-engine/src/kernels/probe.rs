@@ -10,7 +10,7 @@ use crate::linear::Linear;
 use crate::llama::Llama;
 use crate::llama::head::loss_gradient;
 use crate::llama::space::HEAD_ROWS;
-use crate::pack::{Pack, Rows};
+use crate::pack::{Pack, Rows, Target};
 use crate::shape::Shape;
 
 /// Numbers between -0.5 and 0.5.
@@ -86,7 +86,7 @@ impl AttentionProbe {
         let width = tokens * shape.qkv_width();
         Ok(AttentionProbe {
             attention: Attention::new(shape),
-            rows: pack.resolve(shape)?,
+            rows: pack.resolve(shape)?.clone(),
             qkv: Buf::copied(&values(width)),
             out: Buf::zeroed(tokens * shape.attention_width()),
             lse: Buf::zeroed(tokens * shape.heads),
@@ -138,8 +138,8 @@ impl HeadProbe {
         let mut nats = 0.0;
         for (chunk, (x, dx)) in x.chunks(part).zip(dx.chunks_mut(part)).enumerate() {
             let n = x.len() / head.inp;
-            let wanted: Vec<(u32, f32)> =
-                (0..n).map(|i| ((i * 31 % head.out) as u32, 1.0)).collect();
+            let target = |row| Target { row, id: (row * 31 % head.out) as u32, weight: 1.0 };
+            let wanted: Vec<Target> = (0..n).map(target).collect();
             let logits = &mut logits[..n * head.out];
             head.fwd(w, x, logits, false);
             nats += loss_gradient(*head, w, &wanted, logits, dx, |dlogits| {
@@ -167,7 +167,7 @@ impl DecodeProbe {
         let rows = pack.resolve(&shape)?;
         let mut prompt = Cache::new(&shape);
         model.in_pool(|model| {
-            model.prefill(&rows, &[], &mut |block, qkv| prompt.push(&shape, block, qkv));
+            model.prefill(rows, &[], &mut |block, qkv| prompt.push(&shape, block, qkv));
         });
         Ok(DecodeProbe { model, prompt, sequences, context })
     }
