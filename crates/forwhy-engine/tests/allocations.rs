@@ -153,7 +153,7 @@ fn a_step_allocates_nothing_but_what_gemm_and_rayon_do() {
         assert!(ours.is_empty(), "{scope:?}: {} allocations, as in\n{}", ours.len(), ours[0]);
         // what this test would find: the log-probabilities that a parallel iterator collects
         let found = allocations_of(|| {
-            model.logprobs(&packs).unwrap();
+            model.logprobs(&packs[1..]).unwrap();
         });
         assert!(
             found.iter().any(|(owner, trace)| {

@@ -112,7 +112,7 @@ fn a_row_sees_its_ancestors_and_its_own_past_and_nothing_else() {
         let qkv = noise(pack.rows() * shape().qkv_width(), 1);
         let want = plain(&qkv, &pack);
         for attention in usual_and_small() {
-            assert_close("output", &run(attention, &qkv, &rows).out, &want, 3e-6);
+            assert_close("output", &run(attention, &qkv, rows).out, &want, 3e-6);
         }
     }
 }
@@ -123,10 +123,10 @@ fn gradients_agree_with_finite_differences() {
     let rows = pack.resolve(&shape()).unwrap();
     let qkv = noise(pack.rows() * shape().qkv_width(), 1);
     for attention in usual_and_small() {
-        let dqkv = run_both(attention, &qkv, &rows).1;
+        let dqkv = run_both(attention, &qkv, rows).1;
         let dout = noise(pack.rows() * attention.out_width(), 2);
         assert_gradient("qkv", &qkv, &dqkv, |x| {
-            let products = run(attention, x, &rows).out.into_iter().zip(&dout);
+            let products = run(attention, x, rows).out.into_iter().zip(&dout);
             products.map(|(o, d)| f64::from(o) * f64::from(*d)).sum()
         });
     }
@@ -139,9 +139,9 @@ fn many_blocks_of_keys_give_what_one_block_gives_also_where_scores_are_extreme()
     for scale in [1.0, 30.0] {
         let mut qkv = noise(pack.rows() * shape().qkv_width(), 1);
         qkv.iter_mut().for_each(|x| *x *= scale);
-        let (one, d_one) = run_both(limited(usize::MAX, 1), &qkv, &rows);
+        let (one, d_one) = run_both(limited(usize::MAX, 1), &qkv, rows);
         for attention in usual_and_small() {
-            let (many, d_many) = run_both(attention, &qkv, &rows);
+            let (many, d_many) = run_both(attention, &qkv, rows);
             assert_close("output", &many.out, &one.out, 1e-5 * scale);
             assert_close("log-sum-exp", &many.lse, &one.lse, 1e-6);
             assert_close("gradient", &d_many, &d_one, 1e-5 * scale);
@@ -155,7 +155,7 @@ fn the_number_of_threads_changes_no_bit() {
     let rows = pack.resolve(&shape()).unwrap();
     let qkv = noise(pack.rows() * shape().qkv_width(), 1);
     let on = |threads| {
-        Threads::new(threads).unwrap().run(|| run_both(Attention::new(&shape()), &qkv, &rows))
+        Threads::new(threads).unwrap().run(|| run_both(Attention::new(&shape()), &qkv, rows))
     };
     let one = on(1);
     assert!(one == on(2) && one == on(3));
