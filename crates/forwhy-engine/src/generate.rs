@@ -173,7 +173,7 @@ impl Llama {
             let last: Vec<usize> =
                 paths.iter().filter_map(|path| path.last().map(|rows| rows.end - 1)).collect();
             let width = shape.qkv_width();
-            logits.extend(self.prefill(&rows, &last, &mut |block, qkv| {
+            logits.extend(self.prefill(rows, &last, &mut |block, qkv| {
                 for (cache, path) in caches[from..].iter_mut().zip(&paths) {
                     for rows in path {
                         cache.push(&shape, block, &qkv[rows.start * width..rows.end * width]);

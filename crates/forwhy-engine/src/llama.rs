@@ -241,7 +241,7 @@ impl Llama {
         let rows = pack.resolve(&self.shape)?;
         self.in_pool(|model| {
             let none = model.shape.layers;
-            model.blocks_forward(&rows, none, Some(pack.hash()), None);
+            model.blocks_forward(rows, none, Some(pack.hash()), None);
             model.each_logits(wanted, each);
         });
         Ok(())
@@ -273,9 +273,9 @@ impl Llama {
     ) -> Result<f64, EngineError> {
         let rows = pack.resolve(&self.shape)?;
         let loss = self.in_pool(|model| {
-            model.blocks_forward(&rows, first, Some(pack.hash()), None);
+            model.blocks_forward(rows, first, Some(pack.hash()), None);
             let loss = model.head_gradient(pack.targets(), rows.ids.len(), &mut g);
-            model.blocks_backward(&rows, first, &mut g);
+            model.blocks_backward(rows, first, &mut g);
             loss
         });
         match loss.is_finite() {

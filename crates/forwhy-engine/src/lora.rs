@@ -50,6 +50,8 @@ pub(crate) struct Adapters {
     parts: Vec<Part>,
     /// The blocks' weights without adapters.
     base: Buf,
+    /// Rows between A and B, while gradients are made.
+    low: Vec<f32>,
 }
 
 impl Adapters {
@@ -69,7 +71,7 @@ impl Adapters {
             a.iter_mut().for_each(|a| *a = ((stream.unit() * 2.0 - 1.0) * bound) as f32);
         }
         let base = Buf::copied(&weights[layout.blocks_from(0)]);
-        Adapters { rank, alpha, flat, parts, base }
+        Adapters { rank, alpha, flat, parts, base, low: Vec::new() }
     }
 
     fn scale(&self) -> f32 {
@@ -103,7 +105,7 @@ impl Adapters {
 
     /// Adds the gradient of the adapters of one fused matrix to `g`.
     pub(crate) fn gradient(
-        &self,
+        &mut self,
         block: usize,
         site: Site,
         fused: Linear,
@@ -112,7 +114,8 @@ impl Adapters {
     ) {
         let (r, rank) = (x.len() / fused.inp, self.rank);
         let x = Mat::new(x, r, fused.inp, fused.inp);
-        let mut low = vec![0f32; r * rank];
+        let mut low = std::mem::take(&mut self.low);
+        low.resize(low.len().max(r * rank), 0.0);
         let mine = |p: &&Part| p.block == block && p.site == site;
         for part in self.parts.iter().filter(mine) {
             let (out, inp) = (part.weight.out, part.weight.inp);
@@ -130,6 +133,7 @@ impl Adapters {
             let low = Mat::new(&low, r, rank, rank);
             product(da, true, self.scale(), low.t(), x);
         }
+        self.low = low;
     }
 
     /// Name, sizes and place of every adapter matrix, named as PEFT does.

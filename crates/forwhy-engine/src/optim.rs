@@ -10,6 +10,9 @@ use crate::simd::{dot, fma, multiversion};
 /// Elements of one part of the update.
 const PART: usize = 1 << 15;
 
+/// Sums that the length of a gradient is made of.
+const NORM_PARTS: usize = 256;
+
 /// How to train.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -101,9 +104,11 @@ impl TrainConfig {
     }
 }
 
-/// Euclidean length of g. Sums of parts are added in order.
+/// Euclidean length of g. Sums of parts, whose number is fixed, are added in order.
 pub(crate) fn norm(g: &[f32]) -> f64 {
-    let sums: Vec<f64> = g.par_chunks(PART).map(squares).collect();
+    let mut sums = [0f64; NORM_PARTS];
+    let part = g.len().div_ceil(NORM_PARTS).next_multiple_of(1 << 10);
+    g.par_chunks(part).zip(&mut sums).for_each(|(g, sum)| *sum = squares(g));
     sums.iter().sum::<f64>().sqrt()
 }
 

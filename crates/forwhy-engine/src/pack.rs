@@ -7,7 +7,8 @@
 //! one prefix. Targets say which rows predict what: rows without a target cost no head.
 //!
 //! 1. Build a [`Pack`] with the `push_` functions.
-//! 2. `Pack::resolve` checks it against a shape and works out rows, positions and what attends to what.
+//! 2. `Pack::resolve` checks it against a shape and gives its rows, positions and what attends to what,
+//!    which were worked out as it was built: a training step need not.
 
 use std::ops::Range;
 
@@ -39,7 +40,7 @@ pub struct Target {
 pub struct Pack {
     segments: Vec<Segment>,
     targets: Vec<Target>,
-    rows: usize,
+    rows: Rows,
 }
 
 impl Pack {
@@ -50,8 +51,9 @@ impl Pack {
 
     /// Adds a segment and gives its index. Its rows follow those of the segments before.
     pub fn push_segment(&mut self, ids: Vec<u32>, parent: Option<usize>) -> usize {
-        self.rows += ids.len();
-        self.segments.push(Segment { ids, parent });
+        let segment = Segment { ids, parent };
+        self.rows.push(&segment);
+        self.segments.push(segment);
         self.segments.len() - 1
     }
 
@@ -65,7 +67,7 @@ impl Pack {
     pub fn push_sequence(&mut self, ids: &[u32], trained: &[bool]) {
         assert_eq!(ids.len(), trained.len(), "one mask entry for each id");
         let Some((_, rows)) = ids.split_last() else { return };
-        let from = self.rows;
+        let from = self.rows();
         self.push_segment(rows.to_vec(), None);
         for (i, (id, _)) in ids.iter().zip(trained).enumerate().skip(1).filter(|(_, (_, t))| **t) {
             self.targets.push(Target { row: from + i - 1, id: *id, weight: 1.0 });
@@ -78,7 +80,7 @@ impl Pack {
     pub fn push_continuation(&mut self, parent: usize, ids: &[u32], from: usize) {
         let Some((_, rows)) = ids.split_last() else { return };
         let parent_end = self.segments[..=parent].iter().map(|s| s.ids.len()).sum::<usize>();
-        let start = self.rows;
+        let start = self.rows();
         if !rows.is_empty() {
             self.push_segment(rows.to_vec(), Some(parent));
         }
@@ -100,7 +102,7 @@ impl Pack {
 
     /// Token rows.
     pub fn rows(&self) -> usize {
-        self.rows
+        self.rows.ids.len()
     }
 
     /// Sum of the targets' weights.
@@ -122,13 +124,12 @@ impl Pack {
         *hasher.finalize().as_bytes()
     }
 
-    /// Checks the pack and works out its rows.
-    pub(crate) fn resolve(&self, shape: &Shape) -> Result<Rows, EngineError> {
+    /// Its rows, if it is sound and fits a model of this shape.
+    pub(crate) fn resolve(&self, shape: &Shape) -> Result<&Rows, EngineError> {
         let bad = |what: String| Err(EngineError::Pack(what));
-        if self.rows == 0 {
+        if self.rows() == 0 {
             return bad("it holds no token".into());
         }
-        let mut rows = Rows::default();
         for (index, segment) in self.segments.iter().enumerate() {
             if segment.ids.is_empty() {
                 return bad(format!("segment {index} is empty"));
@@ -139,26 +140,25 @@ impl Pack {
             if let Some(id) = segment.ids.iter().find(|id| **id as usize >= shape.vocab) {
                 return bad(format!("token {id} is outside the vocabulary of {}", shape.vocab));
             }
-            rows.push(segment);
         }
-        let tokens = rows.positions.iter().max().map_or(0, |p| *p as usize + 1);
+        let tokens = self.rows.positions.iter().max().map_or(0, |p| *p as usize + 1);
         if tokens > shape.max_positions {
             return Err(EngineError::TooLong { tokens, limit: shape.max_positions });
         }
         for t in &self.targets {
-            if t.row >= self.rows || t.id as usize >= shape.vocab {
+            if t.row >= self.rows() || t.id as usize >= shape.vocab {
                 return bad(format!("target {t:?}: no such row or token"));
             }
             if !(t.weight.is_finite() && t.weight >= 0.0) {
                 return bad(format!("target {t:?}: the weight must be finite and not negative"));
             }
         }
-        Ok(rows)
+        Ok(&self.rows)
     }
 }
 
-/// A checked pack, row by row.
-#[derive(Default)]
+/// A pack, row by row.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Rows {
     /// Token of each row.
     pub(crate) ids: Vec<u32>,
@@ -171,6 +171,7 @@ pub(crate) struct Rows {
 }
 
 /// Rows of a segment and what they see.
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Span {
     /// Its rows.
     pub(crate) rows: Range<usize>,
@@ -184,11 +185,12 @@ pub(crate) struct Span {
 impl Rows {
     fn push(&mut self, segment: &Segment) {
         let start = self.ids.len();
-        let (context, tree) = match segment.parent {
+        // a parent that does not come before it is refused by `resolve`
+        let (context, tree) = match segment.parent.filter(|parent| *parent < self.spans.len()) {
             Some(parent) => self.context_of(parent),
             None => (Vec::new(), self.trees.len()),
         };
-        if segment.parent.is_none() {
+        if tree == self.trees.len() {
             self.trees.push(Vec::new());
         }
         let context_len = context.iter().map(Range::len).sum();

@@ -143,6 +143,23 @@ pub(crate) fn dot<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
     add_lanes(sums) + tail
 }
 
+/// Sum of a[i] w[i] r b[i]: `dot` of b and the row that a, w and r make, which is not stored.
+#[inline(always)]
+pub(crate) fn dot_scaled<const FMA: bool>(a: &[f32], w: &[f32], r: f32, b: &[f32]) -> f32 {
+    let n = a.len().min(w.len()).min(b.len());
+    let (a, a_tail) = a[..n].as_chunks::<LANES>();
+    let (w, w_tail) = w[..n].as_chunks::<LANES>();
+    let (b, b_tail) = b[..n].as_chunks::<LANES>();
+    let mut sums = [0f32; LANES];
+    for ((a, w), b) in a.iter().zip(w).zip(b) {
+        for lane in 0..LANES {
+            sums[lane] = fma::<FMA>(a[lane] * w[lane] * r, b[lane], sums[lane]);
+        }
+    }
+    let tail = a_tail.iter().zip(w_tail).zip(b_tail).map(|((a, w), b)| a * w * r * b);
+    add_lanes(sums) + tail.sum::<f32>()
+}
+
 /// Sum of the lanes, pairwise.
 #[inline(always)]
 fn add_lanes(sums: [f32; LANES]) -> f32 {
@@ -208,6 +225,8 @@ mod tests {
             let x: Vec<f32> = (0..n).map(|i| (i % 7) as f32).collect();
             let want: f32 = x.iter().map(|x| x * x).sum();
             assert_eq!(dot::<false>(&x, &x), want);
+            let halves = vec![0.5; n];
+            assert_eq!(dot_scaled::<false>(&x, &halves, 4.0, &x), 2.0 * want);
             assert_eq!(max(&x), x.iter().copied().fold(f32::NEG_INFINITY, f32::max));
             let mut e = x.clone();
             let sum = exp_sum::<false>(&mut e, 0.5, 1.0);

@@ -1,7 +1,7 @@
 //! A fixed number of threads. Work is cut into parts whose borders do not depend on that number, and
 //! sums over parts are taken in order, so that results do not depend on it either.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::EngineError;
 
@@ -32,5 +32,28 @@ impl Threads {
 
     pub(crate) fn count(&self) -> usize {
         self.0.current_num_threads()
+    }
+}
+
+/// Memory of each thread of a pool, kept from one parallel loop to the next.
+#[derive(Default)]
+pub(crate) struct PerThread(Vec<Mutex<Vec<f32>>>);
+
+impl PerThread {
+    /// Makes room for `len` numbers for each thread of the pool that it is called in.
+    pub(crate) fn reserve(&mut self, len: usize) {
+        let threads = self.0.len().max(rayon::current_num_threads());
+        self.0.resize_with(threads, Mutex::default);
+        for part in &mut self.0 {
+            let part = part.get_mut().unwrap_or_else(PoisonError::into_inner);
+            part.resize(part.len().max(len), 0.0);
+        }
+    }
+
+    /// Runs `work`, which does not call this again, on the memory of the thread that it is called on.
+    /// What stands there is arbitrary.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut [f32]) -> T) -> T {
+        let mine = &self.0[rayon::current_thread_index().unwrap_or(0)];
+        work(&mut mine.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

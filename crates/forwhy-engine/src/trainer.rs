@@ -139,9 +139,12 @@ impl<'a> Trainer<'a> {
             g.fill(0.0);
         }
         let adapters = self.model.adapters.take();
-        let adapters = adapters.unwrap_or_else(|| unreachable!("made in `new`"));
-        let result =
-            self.model.gradient(pack, self.first, Gradient::Adapters { adapters: &adapters, g });
+        let mut adapters = adapters.unwrap_or_else(|| unreachable!("made in `new`"));
+        let result = self.model.gradient(
+            pack,
+            self.first,
+            Gradient::Adapters { adapters: &mut adapters, g },
+        );
         self.model.adapters = Some(adapters);
         result
     }

@@ -3,14 +3,15 @@
 use std::iter::repeat_with;
 
 use super::Kernels;
-use crate::attention::{Attention, Kept};
+use crate::attention::{Attention, Kept, Scratch};
+use crate::buffer::Buf;
 use crate::decode::{self, Cache, Cursor};
 use crate::error::EngineError;
 use crate::linear::Linear;
 use crate::llama::Llama;
 use crate::llama::head::loss_gradient;
 use crate::llama::space::HEAD_ROWS;
-use crate::pack::{Pack, Rows};
+use crate::pack::{Pack, Rows, Target};
 use crate::shape::Shape;
 
 /// Numbers between -0.5 and 0.5.
@@ -71,10 +72,11 @@ impl LinearProbe {
 pub struct AttentionProbe {
     attention: Attention,
     rows: Rows,
-    qkv: Vec<f32>,
-    out: Vec<f32>,
-    lse: Vec<f32>,
-    dqkv: Vec<f32>,
+    qkv: Buf,
+    out: Buf,
+    lse: Buf,
+    dqkv: Buf,
+    scratch: Scratch,
 }
 
 impl AttentionProbe {
@@ -85,23 +87,25 @@ impl AttentionProbe {
         let width = tokens * shape.qkv_width();
         Ok(AttentionProbe {
             attention: Attention::new(shape, kernels),
-            rows: pack.resolve(shape)?,
-            qkv: values(width),
-            out: vec![0.0; tokens * shape.attention_width()],
-            lse: vec![0.0; tokens * shape.heads],
-            dqkv: vec![0.0; width],
+            rows: pack.resolve(shape)?.clone(),
+            qkv: Buf::copied(&values(width)),
+            out: Buf::zeroed(tokens * shape.attention_width()),
+            lse: Buf::zeroed(tokens * shape.heads),
+            dqkv: Buf::zeroed(width),
+            scratch: Scratch::empty(),
         })
     }
 
     /// The output of all heads.
     pub fn forward(&mut self) {
-        self.attention.forward(&self.rows, &self.qkv, &mut self.out, &mut self.lse);
+        let AttentionProbe { attention, rows, qkv, out, lse, scratch, .. } = self;
+        attention.forward(rows, qkv, out, lse, scratch);
     }
 
     /// The gradient of q, k and v, after `forward`.
     pub fn backward(&mut self) {
-        let kept = Kept { qkv: &self.qkv, out: &self.out, lse: &self.lse };
-        self.attention.backward(&self.rows, kept, &self.out, &mut self.dqkv);
+        let AttentionProbe { attention, rows, qkv, out, lse, dqkv, scratch } = self;
+        attention.backward(rows, Kept { qkv, out, lse }, out, dqkv, scratch);
     }
 }
 
@@ -135,8 +139,8 @@ impl HeadProbe {
         let mut nats = 0.0;
         for (chunk, (x, dx)) in x.chunks(part).zip(dx.chunks_mut(part)).enumerate() {
             let n = x.len() / head.inp;
-            let wanted: Vec<(u32, f32)> =
-                (0..n).map(|i| ((i * 31 % head.out) as u32, 1.0)).collect();
+            let target = |row| Target { row, id: (row * 31 % head.out) as u32, weight: 1.0 };
+            let wanted: Vec<Target> = (0..n).map(target).collect();
             let logits = &mut logits[..n * head.out];
             head.fwd(w, x, logits, false);
             nats += loss_gradient(*head, w, &wanted, logits, dx, |dlogits| {
@@ -164,7 +168,7 @@ impl DecodeProbe {
         let rows = pack.resolve(&shape)?;
         let mut prompt = Cache::new(&shape);
         model.in_pool(|model| {
-            model.prefill(&rows, &[], &mut |block, qkv| prompt.push(&shape, block, qkv));
+            model.prefill(rows, &[], &mut |block, qkv| prompt.push(&shape, block, qkv));
         });
         Ok(DecodeProbe { model, prompt, sequences, context })
     }

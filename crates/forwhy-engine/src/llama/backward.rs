@@ -49,7 +49,8 @@ fn mlp_backward(
     span(Part::Norm, || norm::again(kept.x, kept.w, kept.inv, normed));
     span(Part::LinearDx, || block.gate_up.dx(w, gate_up, dnormed));
     span(Part::LinearDw, || g.linear((index, Site::GateUp), block.gate_up, gate_up, normed));
-    span(Part::Norm, || norm::backward(kept, dnormed, dx, g.vector(block.norm2.clone())));
+    let (dw, sums) = (g.vector(block.norm2.clone()), &mut scratch.sums);
+    span(Part::Norm, || norm::backward(kept, dnormed, dx, dw, sums));
 }
 
 fn attention_backward(
@@ -73,13 +74,14 @@ fn attention_backward(
         out: att,
         lse: &saved.lse[..r * shape.heads],
     };
-    let attention = Attention::new(shape, kernels);
-    span(Part::AttentionBwd, || attention.backward(rows, kept, datt, dqkv));
+    let (attention, units) = (Attention::new(shape, kernels), &mut scratch.attention);
+    span(Part::AttentionBwd, || attention.backward(rows, kept, datt, dqkv, units));
     let turned = shape.heads + shape.kv_heads;
     span(Part::Rope, || rope::turn(table, &rows.positions, dqkv, turned, Turn::Backward));
     if let Some(place) = &block.qk_norm {
         let (norm, qk) = (QkNorm::new(shape, &w[place.clone()]), &saved.qk[..r * shape.qk_width()]);
-        span(Part::Norm, || norm.backward(qk, dqkv, g.vector(place.clone())));
+        let (dw, sums) = (g.vector(place.clone()), &mut scratch.sums);
+        span(Part::Norm, || norm.backward(qk, dqkv, dw, sums));
     }
     g.bias(&block.qkv_bias, dqkv);
     let kept =
@@ -88,7 +90,8 @@ fn attention_backward(
     span(Part::Norm, || norm::again(kept.x, kept.w, kept.inv, normed));
     span(Part::LinearDx, || block.qkv.dx(w, dqkv, dnormed));
     span(Part::LinearDw, || g.linear((index, Site::Qkv), block.qkv, dqkv, normed));
-    span(Part::Norm, || norm::backward(kept, dnormed, dx, g.vector(block.norm1.clone())));
+    let (dw, sums) = (g.vector(block.norm1.clone()), &mut scratch.sums);
+    span(Part::Norm, || norm::backward(kept, dnormed, dx, dw, sums));
 }
 
 impl Llama {

@@ -53,8 +53,8 @@ pub(crate) fn block_forward(
     let turned = shape.heads + shape.kv_heads;
     span(Part::Rope, || rope::turn(table, &rows.positions, qkv, turned, Turn::Forward));
     let lse = &mut saved.lse[..r * shape.heads];
-    let attention = Attention::new(shape, kernels);
-    span(Part::Attention, || attention.forward(rows, qkv, att, lse));
+    let (attention, units) = (Attention::new(shape, kernels), &mut scratch.attention);
+    span(Part::Attention, || attention.forward(rows, qkv, att, lse, units));
     // the residual is added by the product
     span(Part::LinearFwd, || block.o.fwd(w, att, mid, true));
     add_bias(w, &block.o_bias, mid);

@@ -19,7 +19,7 @@ pub(crate) enum Gradient<'a> {
     /// Of the adapters only.
     Adapters {
         /// The adapters.
-        adapters: &'a Adapters,
+        adapters: &'a mut Adapters,
         /// Their gradient, in the order of their own flat buffer; it is added to.
         g: &'a mut [f32],
     },

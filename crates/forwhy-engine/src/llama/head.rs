@@ -21,7 +21,7 @@ impl Llama {
             unreachable!("the head's buffers were just made")
         };
         for (chunk, rows) in rows.chunks(HEAD_ROWS).enumerate() {
-            logits(shape, plan, weights, (stream, rows), head);
+            logits(shape, plan, weights, (stream, rows.iter().copied()), head);
             each(chunk * HEAD_ROWS, &mut head.logits[..rows.len() * shape.vocab]);
         }
     }
@@ -39,20 +39,20 @@ impl Llama {
         let mut total = 0.0;
         for (chunk, targets) in targets.chunks(HEAD_ROWS).enumerate() {
             let n = targets.len();
-            let rows: Vec<usize> = targets.iter().map(|t| t.row).collect();
-            let wanted: Vec<(u32, f32)> = targets.iter().map(|t| (t.id, t.weight)).collect();
-            logits(shape, plan, w, (stream, &rows), head);
+            let rows = targets.iter().map(|t| t.row);
+            logits(shape, plan, w, (stream, rows.clone()), head);
             let dlogits = &mut head.logits[..n * shape.vocab];
             let (dnormed, dx) = (&mut head.dnormed[..n * h], &mut head.dx[..n * h]);
             let normed = &head.normed[..n * h];
-            total += loss_gradient(plan.head, w, &wanted, dlogits, dnormed, |dlogits| {
+            total += loss_gradient(plan.head, w, targets, dlogits, dnormed, |dlogits| {
                 g.head(plan.head, dlogits, normed, chunk > 0);
             });
             dx.fill(0.0);
             let kept = Kept { x: &head.x[..n * h], w: &w[plan.norm.clone()], inv: &head.inv[..n] };
-            norm::backward(kept, dnormed, dx, g.final_norm(plan.norm.clone(), chunk > 0));
+            let dw = g.final_norm(plan.norm.clone(), chunk > 0);
+            norm::backward(kept, dnormed, dx, dw, &mut head.sums);
             // several targets may share a row
-            for (row, dx) in rows.iter().zip(dx.chunks_exact(h)) {
+            for (row, dx) in rows.zip(dx.chunks_exact(h)) {
                 dstream[row * h..][..h].iter_mut().zip(dx).for_each(|(a, b)| *a += b);
             }
         }
@@ -60,17 +60,17 @@ impl Llama {
     }
 }
 
-/// Loss of logits[n,v] = x[n,h] W^T against `wanted` (id, weight); they become their gradient, which
+/// Loss of logits[n,v] = x[n,h] W^T against `targets`; they become their gradient, which
 /// `weights` takes for that of W, and dx[n,h] becomes that of x.
 pub(crate) fn loss_gradient(
     head: Linear,
     w: &[f32],
-    wanted: &[(u32, f32)],
+    targets: &[Target],
     logits: &mut [f32],
     dx: &mut [f32],
     weights: impl FnOnce(&[f32]),
 ) -> f64 {
-    let nats = span(Part::Loss, || loss::cross_entropy(logits, wanted, head.out));
+    let nats = span(Part::Loss, || loss::cross_entropy(logits, targets, head.out));
     span(Part::Head, || {
         head.dx(w, logits, dx);
         weights(logits);
@@ -83,7 +83,7 @@ fn logits(
     shape: &Shape,
     plan: &Plan,
     w: &[f32],
-    (stream, rows): (&[f32], &[usize]),
+    (stream, rows): (&[f32], impl ExactSizeIterator<Item = usize>),
     head: &mut HeadSpace,
 ) {
     let (h, n) = (shape.hidden, rows.len());

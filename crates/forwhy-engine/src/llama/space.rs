@@ -1,6 +1,8 @@
 //! Preallocated activations. They grow to the largest pack seen and are never shrunk.
 
+use crate::attention;
 use crate::buffer::Buf;
+use crate::ops::norm;
 use crate::shape::Shape;
 
 /// Rows of logits alive at a time.
@@ -44,6 +46,8 @@ pub(crate) struct HeadSpace {
     pub(crate) logits: Buf,
     pub(crate) dnormed: Buf,
     pub(crate) dx: Buf,
+    /// Partial sums of the gradient of the final norm.
+    pub(crate) sums: Buf,
 }
 
 impl HeadSpace {
@@ -56,6 +60,7 @@ impl HeadSpace {
             logits: Buf::zeroed(HEAD_ROWS * shape.vocab),
             dnormed: wide(),
             dx: wide(),
+            sums: Buf::zeroed(norm::partial_sums(HEAD_ROWS, shape.hidden)),
         }
     }
 }
@@ -70,6 +75,9 @@ pub(crate) struct Scratch {
     pub(crate) dnormed: Buf,
     /// `[r, (n+2k)d]`, backward only
     pub(crate) dqkv: Buf,
+    pub(crate) attention: attention::Scratch,
+    /// Partial sums of the gradients of norms, backward only
+    pub(crate) sums: Buf,
 }
 
 /// All activations of a model.
@@ -93,7 +101,9 @@ impl Space {
     /// No memory yet.
     pub(crate) fn empty() -> Self {
         let none = || Buf::zeroed(0);
-        let scratch = Scratch { normed: none(), act: none(), dnormed: none(), dqkv: none() };
+        let attention = attention::Scratch::empty();
+        let (normed, act, dnormed, dqkv, sums) = (none(), none(), none(), none(), none());
+        let scratch = Scratch { normed, act, dnormed, dqkv, attention, sums };
         let (stream, dstream) = (none(), none());
         let (kept, inputs) = (Vec::new(), Vec::new());
         Space { rows: 0, stream, dstream, scratch, passing: None, kept, inputs, head: None }
@@ -120,6 +130,8 @@ impl Space {
             let widest = shape.hidden.max(shape.attention_width());
             self.scratch.dnormed = Buf::zeroed(rows * widest);
             self.scratch.dqkv = Buf::zeroed(rows * shape.qkv_width());
+            let widest = shape.hidden.max(2 * shape.head_dim);
+            self.scratch.sums = Buf::zeroed(norm::partial_sums(rows, widest));
         }
         while recompute && self.inputs.len() < kept {
             self.inputs.push(Buf::zeroed(rows * shape.hidden));

@@ -164,7 +164,7 @@ fn lora_gradients_agree_with_finite_differences() {
     adapters.flat.iter_mut().zip(crate::checks::noise(n, 3)).for_each(|(a, n)| *a = 0.05 * n);
     adapters.merge(&mut model.weights);
     let (pack, mut g) = (mixed(), vec![0.0; n]);
-    let sink = Gradient::Adapters { adapters: &adapters, g: &mut g };
+    let sink = Gradient::Adapters { adapters: &mut adapters, g: &mut g };
     model.gradient(&pack, 0, sink).unwrap();
     let start = adapters.flat.to_vec();
     let scale = pack.target_weight();

@@ -2,14 +2,23 @@
 
 use rayon::prelude::*;
 
+use crate::pack::Target;
 use crate::simd::{exp_sum, max, multiversion};
 
+/// Rows of which the losses are kept at a time.
+const ROWS: usize = 256;
+
 /// Rows of logits[n,v] become weight * d(-log p(id)) / d logits; returns sum of weight * -log p(id),
-/// nats. `wanted`: (id, weight) of each row.
-pub(crate) fn cross_entropy(logits: &mut [f32], wanted: &[(u32, f32)], vocab: usize) -> f64 {
-    let rows = logits.par_chunks_mut(vocab).zip(wanted);
-    let losses: Vec<f64> = rows.map(|(x, (id, weight))| entropy_row(x, *id, *weight)).collect();
-    losses.iter().sum()
+/// nats. `targets`: those of each row; where it stands in its pack does not matter.
+pub(crate) fn cross_entropy(logits: &mut [f32], targets: &[Target], vocab: usize) -> f64 {
+    let parts = logits.chunks_mut(ROWS * vocab).zip(targets.chunks(ROWS));
+    let nats = parts.map(|(logits, targets)| {
+        let mut losses = [0f64; ROWS];
+        let rows = logits.par_chunks_mut(vocab).zip(targets).zip(&mut losses);
+        rows.for_each(|((x, target), loss)| *loss = entropy_row(x, target.id, target.weight));
+        losses[..targets.len()].iter().sum::<f64>()
+    });
+    nats.sum()
 }
 
 /// log p(id) of each row of logits[n,v], which are used up.
@@ -87,7 +96,8 @@ mod tests {
     fn gradients_agree_with_finite_differences() {
         let vocab = 70;
         let x = noise(3 * vocab, 1);
-        let wanted = [(5, 1.0), (69, 0.0), (0, 2.5)];
+        let targets = [(5, 1.0), (69, 0.0), (0, 2.5)];
+        let wanted = targets.map(|(id, weight)| Target { row: 0, id, weight });
         let mut g = x.clone();
         let loss = cross_entropy(&mut g, &wanted, vocab);
         assert_gradient("logits", &x, &g, |x| cross_entropy(&mut x.to_vec(), &wanted, vocab));

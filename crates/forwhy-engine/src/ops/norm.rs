@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::simd::{dot, fma, multiversion};
+use crate::simd::{dot, dot_scaled, fma, multiversion};
 use crate::threads::PART_ROWS;
 
 /// y[r,h] from x[r,h]; keeps 1/rms of each row in `inv[r]` for the backward pass.
@@ -19,6 +19,11 @@ pub(crate) fn again(x: &[f32], w: &[f32], inv: &[f32], y: &mut [f32]) {
     parts.for_each(|((y, inv), x)| again_rows(x, w, inv, y));
 }
 
+/// Partial sums of the gradient of a weight of `h` elements over `rows` rows.
+pub(crate) fn partial_sums(rows: usize, h: usize) -> usize {
+    rows.div_ceil(PART_ROWS) * h
+}
+
 /// What the backward pass reads.
 #[derive(Clone, Copy)]
 pub(crate) struct Kept<'a> {
@@ -30,8 +35,15 @@ pub(crate) struct Kept<'a> {
     pub(crate) inv: &'a [f32],
 }
 
-/// dx += gradient; the weight's gradient is added to `dw`, if wanted.
-pub(crate) fn backward(kept: Kept, dy: &[f32], dx: &mut [f32], dw: Option<&mut [f32]>) {
+/// dx += gradient; the weight's gradient is added to `dw`, if wanted. `sums`: room for
+/// [`partial_sums`].
+pub(crate) fn backward(
+    kept: Kept,
+    dy: &[f32],
+    dx: &mut [f32],
+    dw: Option<&mut [f32]>,
+    sums: &mut [f32],
+) {
     let h = kept.w.len();
     let part = PART_ROWS * h;
     let rows = dx.par_chunks_mut(part).zip(dy.par_chunks(part)).enumerate();
@@ -44,7 +56,8 @@ pub(crate) fn backward(kept: Kept, dy: &[f32], dx: &mut [f32], dw: Option<&mut [
         return rows.for_each(|(i, (dx, dy))| dx_rows(of(i, dy.len() / h), dy, dx));
     };
     // one partial sum a part, added in order: the same for any number of threads
-    let mut sums = vec![0f32; h * kept.inv.len().div_ceil(PART_ROWS)];
+    let sums = &mut sums[..partial_sums(kept.inv.len(), h)];
+    sums.fill(0.0);
     rows.zip(sums.par_chunks_mut(h)).for_each(|((i, (dx, dy)), sum)| {
         let kept = of(i, dy.len() / h);
         dx_rows(kept, dy, dx);
@@ -84,14 +97,10 @@ fn dx_body<const FMA: bool>(kept: Kept, dy: &[f32], dx: &mut [f32]) {
     let h = kept.w.len();
     let rows = dx.chunks_exact_mut(h).zip(dy.chunks_exact(h)).zip(kept.x.chunks_exact(h));
     let w = &kept.w[..h];
-    let mut dyw = vec![0f32; h];
     for (((dx, dy), x), r) in rows.zip(kept.inv) {
-        for ((g, dy), w) in dyw.iter_mut().zip(dy).zip(w) {
-            *g = dy * w * r;
-        }
-        let s = dot::<FMA>(&dyw, x) * r * r / h as f32;
-        for ((dx, x), g) in dx.iter_mut().zip(x).zip(&dyw) {
-            *dx += fma::<FMA>(-s, *x, *g);
+        let s = dot_scaled::<FMA>(dy, w, *r, x) * r * r / h as f32;
+        for (((dx, x), dy), w) in dx.iter_mut().zip(x).zip(dy).zip(w) {
+            *dx += fma::<FMA>(-s, *x, dy * w * r);
         }
     }
 }
@@ -123,7 +132,8 @@ mod tests {
         let (mut y, mut inv) = (vec![0.0; rows * h], vec![0.0; rows]);
         forward(&x, &w, 1e-5, &mut y, &mut inv);
         let (mut dx, mut dw) = (vec![0.0; rows * h], vec![0.0; h]);
-        backward(Kept { x: &x, w: &w, inv: &inv }, &dy, &mut dx, Some(&mut dw));
+        let mut sums = vec![9.0; partial_sums(rows, h)];
+        backward(Kept { x: &x, w: &w, inv: &inv }, &dy, &mut dx, Some(&mut dw), &mut sums);
         assert_gradient("x", &x, &dx, |x| loss(x, &w));
         assert_gradient("w", &w, &dw, |w| loss(&x, w));
         let mut second = vec![0.0; rows * h];

@@ -3,6 +3,7 @@
 
 use rayon::prelude::*;
 
+use crate::ops::norm::partial_sums;
 use crate::shape::Shape;
 use crate::simd::{dot, fma, multiversion};
 use crate::threads::PART_ROWS;
@@ -45,12 +46,19 @@ impl<'a> QkNorm<'a> {
     }
 
     /// dqkv becomes the gradient before the norm; the weights' gradient is added to `dw[2d]`, if
-    /// wanted.
-    pub(crate) fn backward(&self, kept: &[f32], dqkv: &mut [f32], dw: Option<&mut [f32]>) {
+    /// wanted. `sums`: room for [`partial_sums`] of 2d elements.
+    pub(crate) fn backward(
+        &self,
+        kept: &[f32],
+        dqkv: &mut [f32],
+        dw: Option<&mut [f32]>,
+        sums: &mut [f32],
+    ) {
         let part = PART_ROWS * self.width;
         let rows = dqkv.par_chunks_mut(part).zip(kept.par_chunks(PART_ROWS * self.kept()));
         // one partial sum a part, added in order: the same for any number of threads
-        let mut sums = vec![0f32; self.w.len() * (kept.len() / self.kept()).div_ceil(PART_ROWS)];
+        let sums = &mut sums[..partial_sums(kept.len() / self.kept(), self.w.len())];
+        sums.fill(0.0);
         let sums_of = sums.par_chunks_mut(self.w.len());
         rows.zip(sums_of).for_each(|((dqkv, kept), sum)| backward_rows(*self, kept, dqkv, sum));
         let Some(dw) = dw else { return };
@@ -126,7 +134,7 @@ mod tests {
         let mut kept = vec![0.0; rows * norm.kept()];
         norm.forward(&mut x.clone(), &mut kept);
         let (mut dx, mut dw) = (dy.clone(), vec![0.0; 2 * d]);
-        norm.backward(&kept, &mut dx, Some(&mut dw));
+        norm.backward(&kept, &mut dx, Some(&mut dw), &mut vec![9.0; partial_sums(rows, 2 * d)]);
         assert_gradient("x", &x, &dx, |x| loss(x, &w));
         assert_gradient("w", &w, &dw, |w| loss(&x, w));
         let last = shape.qkv_width() - d;
