@@ -323,6 +323,9 @@ pub struct Training {
     pub data: FileRef,
     /// Rows of the data that were used.
     pub rows: u64,
+    /// Those of them that were trained as several sequences; absent if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
     /// Tokens seen, prompts included, over all epochs.
     pub tokens: u64,
     /// Tokens that carried loss, over all epochs.
@@ -341,6 +344,17 @@ pub struct Training {
     pub wall_secs: Maybe<f64>,
     /// Training loss.
     pub loss: Vec<LossPoint>,
+}
+
+/// Rows that no single sequence can hold, because the chat template writes earlier turns otherwise
+/// once later ones follow. Each turn is trained once, behind the prompt that a request would have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Split {
+    /// Such rows, repetitions counted.
+    pub rows: u64,
+    /// The sequences that they became.
+    pub sequences: u64,
 }
 
 /// One point of a loss curve.
