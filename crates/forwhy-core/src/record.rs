@@ -188,7 +188,8 @@ fn parse_row(line: &[u8]) -> Result<Row, String> {
     if text.trim().is_empty() {
         return Err("the line is empty".into());
     }
-    let form = serde_json::from_str(text).map_err(|error| place_of_fault(text, &error))?;
+    let form: openai::RowForm =
+        serde_json::from_str(text).map_err(|error| place_of_fault(text, &error))?;
     let row = Row::try_from(form)?;
     check_row(&row)?;
     Ok(row)
@@ -314,7 +315,10 @@ mod tests {
             Some(place) => *place = value,
             None => {
                 let (parent, key) = pointer.rsplit_once('/').unwrap();
-                row.pointer_mut(parent).unwrap()[key] = value;
+                match row.pointer_mut(parent).unwrap() {
+                    Value::Array(items) => items.push(value),
+                    parent => parent[key] = value,
+                }
             }
         }
         let said = error(&row.to_string());
@@ -341,101 +345,92 @@ mod tests {
         assert_eq!(row.messages[1].reasoning.as_deref(), Some("hm"));
     }
 
+    /// Where in the row, what stands there instead (JSON), and what is said of it.
+    const MISFITS: [(&str, &str, &str); 17] = [
+        (
+            "/messages/1/tool_calls/0/function/name",
+            r#""post""#,
+            r#"messages[1].tool_calls[0].function.name: "post" is not among the row's tools"#,
+        ),
+        (
+            "/messages/1/tool_calls/0/function/arguments",
+            r#""[1]""#,
+            r#"messages[1].tool_calls[0].function.arguments: expected the text of a JSON object, got "[1]""#,
+        ),
+        ("/messages/1/tool_calls/0/id", r#"" ""#, "messages[1].tool_calls[0].id: it is empty"),
+        (
+            "/messages/2/tool_call_id",
+            r#""2""#,
+            r#"messages[2].tool_call_id: no call "2" waits for a result"#,
+        ),
+        (
+            "/messages/2/tool_call_id",
+            "null",
+            "messages[2].tool_call_id: missing: which call does it answer?",
+        ),
+        (
+            "/messages/2/role",
+            r#""user""#,
+            "messages[2].tool_call_id: only a tool's turn has one, this is the user's",
+        ),
+        (
+            "/messages/2",
+            r#"{"role": "user", "content": "q"}"#,
+            r#"messages[2].role: the user's turn, expected a tool's with the result of call "1""#,
+        ),
+        ("/messages/2/name", r#""post""#, r#"messages[2].name: "post", but its call is to "mail""#),
+        (
+            "/messages/0/name",
+            r#""Ann""#,
+            "messages[0].name: chat templates do not show it to the model; leave it out",
+        ),
+        ("/messages/0/content", "null", "messages[0].content: missing; only a call needs none"),
+        (
+            "/messages/0/reasoning",
+            r#""hm""#,
+            "messages[0].reasoning: only the assistant thinks, this is the user's turn",
+        ),
+        ("/messages/3/content", r#""""#, "messages[3].content: the assistant's turn is empty"),
+        (
+            "/messages/3/role",
+            r#""tool""#,
+            "messages[3].tool_call_id: missing: which call does it answer?",
+        ),
+        (
+            "/tools/0/function/parameters",
+            "[]",
+            "tools[0].function.parameters: expected a JSON schema, an object",
+        ),
+        (
+            "/tools/1",
+            r#"{"function": {"name": "mail"}}"#,
+            r#"tools[1].function.name: "mail" is defined already"#,
+        ),
+        ("/tags/tools", "false", "tags.tools: false, but the row defines tools"),
+        (
+            "/messages/4",
+            r#"{"role": "user", "content": "q"}"#,
+            "messages: the last turn must be the assistant's",
+        ),
+    ];
+
     #[test]
     fn fault_40_calls_that_do_not_fit_are_named_by_their_place() {
-        let said = fault("/messages/1/tool_calls/0/function/arguments", "{\"to\": ".into());
-        let place =
-            "messages[1].tool_calls[0].function.arguments: expected the text of a JSON object";
-        assert!(said.starts_with(place), "{said}");
-        assert!(
-            fault("/messages/1/tool_calls/0/function/arguments", "[1]".into()).starts_with(place)
-        );
-        for (pointer, value, want) in [
-            (
-                "/messages/1/tool_calls/0/function/name",
-                json!("post"),
-                "messages[1].tool_calls[0].function.name: \"post\" is not among the row's tools",
-            ),
-            (
-                "/messages/1/tool_calls/0/id",
-                json!(" "),
-                "messages[1].tool_calls[0].id: it is empty",
-            ),
-            (
-                "/messages/2/tool_call_id",
-                json!("2"),
-                "messages[2].tool_call_id: no call \"2\" waits for a result",
-            ),
-            (
-                "/messages/2/tool_call_id",
-                Value::Null,
-                "messages[2].tool_call_id: missing: which call does it answer?",
-            ),
-            (
-                "/messages/2/role",
-                json!("user"),
-                "messages[2].tool_call_id: only a tool's turn has one, this is the user's",
-            ),
-            (
-                "/messages/2",
-                json!({"role": "user", "content": "q"}),
-                "messages[2].role: the user's turn, expected a tool's with the result of call \"1\"",
-            ),
-            (
-                "/messages/2/name",
-                json!("post"),
-                "messages[2].name: \"post\", but its call is to \"mail\"",
-            ),
-            (
-                "/messages/0/name",
-                json!("Ann"),
-                "messages[0].name: chat templates do not show it to the model; leave it out",
-            ),
-            (
-                "/messages/0/content",
-                Value::Null,
-                "messages[0].content: missing; only a call needs none",
-            ),
-            (
-                "/messages/0/reasoning",
-                json!("hm"),
-                "messages[0].reasoning: only the assistant thinks, this is the user's turn",
-            ),
-            (
-                "/messages/3/content",
-                json!(""),
-                "messages[3].content: the assistant's turn is empty",
-            ),
-            (
-                "/messages/3/role",
-                json!("tool"),
-                "messages[3].tool_call_id: missing: which call does it answer?",
-            ),
-            (
-                "/tools/0/function/parameters",
-                json!([]),
-                "tools[0].function.parameters: expected a JSON schema, an object",
-            ),
-            ("/tags/tools", json!(false), "tags.tools: false, but the row defines tools"),
-        ] {
-            assert_eq!(fault(pointer, value), want);
+        for (pointer, value, want) in MISFITS {
+            assert_eq!(fault(pointer, serde_json::from_str(value).unwrap()), want);
         }
-        let mut twice = called();
-        let tool = twice["tools"][0].clone();
-        twice["tools"].as_array_mut().unwrap().push(tool);
-        assert!(
-            error(&twice.to_string())
-                .contains("tools[1].function.name: \"mail\" is defined already")
-        );
-        assert!(
-            fault("/messages/1/tool_calls/0/type", "code".into())
-                .starts_with("messages[1].tool_calls[0].type: unknown variant `code`")
-        );
-        assert!(
-            fault("/messages/1/tool_calls/0/index", 0.into())
-                .starts_with("messages[1].tool_calls[0].index: unknown field `index`")
-        );
-        assert!(fault("/messages/1/weight", 0.into()).contains("unknown field `weight`"));
+        let begins = |pointer: &str, value: &str, want: &str| {
+            let said = fault(pointer, value.into());
+            assert!(said.starts_with(want), "{said}");
+        };
+        let call = "messages[1].tool_calls[0]";
+        let broken = format!("{call}.function.arguments: expected the text of a JSON object");
+        begins("/messages/1/tool_calls/0/function/arguments", "{\"to\": ", &broken);
+        let kind = format!("{call}.type: unknown variant `code`");
+        begins("/messages/1/tool_calls/0/type", "code", &kind);
+        let index = format!("{call}.index: unknown field `index`");
+        begins("/messages/1/tool_calls/0/index", "0", &index);
+        begins("/messages/1/weight", "0", "messages[1].weight: unknown field `weight`");
     }
 
     #[test]

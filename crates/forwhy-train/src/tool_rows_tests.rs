@@ -67,8 +67,8 @@ fn rows_that_are_rewritten_are_counted_and_each_turn_is_learned_once() {
     let turns: Vec<&str> = learned.split_inclusive("<|im_end|>").collect();
     assert_eq!(turns.len(), 4, "{turns:?}");
     assert!(turns.iter().all(|turn| turn.starts_with("<think>\n\n</think>\n\n")), "{turns:?}");
-    let apart = rows().iter().map(|row| {
-        let sequences = sequences(row, &model(QWEN3).tokenizer).unwrap();
+    let apart = rows().into_iter().map(|row| {
+        let sequences = sequences(&row, &model(QWEN3).tokenizer).unwrap();
         sequences.iter().map(|s| s.ids.len()).sum::<usize>()
     });
     assert!(prepared.tokens < apart.sum::<usize>() as u64, "what is common is computed once");
