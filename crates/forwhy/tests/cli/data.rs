@@ -161,3 +161,24 @@ fn fault_40_a_call_that_does_not_fit_has_file_line_and_place() {
     });
     insta::assert_snapshot!(said, @"");
 }
+
+#[test]
+fn a_study_trains_rows_with_calls_and_the_report_says_what_became_several_sequences() {
+    let micro = Micro::new();
+    let template = include_str!("../../../forwhy-engine/scripts/templates/qwen3.jinja");
+    micro.write("model/chat_template.jinja", template);
+    let file = "assets/data/generic.jsonl";
+    micro.write(file, &format!("{}{CALLED}\n", micro.read(file)));
+    micro.edit("study.toml", "tokens = [600]", "tokens = [3000]");
+    micro.edit("study.toml", "budget = 600", "budget = 3000");
+    let said = micro.run().ends(0);
+    assert!(said.all().contains("3 sequences: the chat template writes"), "{}", said.all());
+    let trained: serde_json::Value =
+        serde_json::from_str(&micro.read("run/units/generic-3000-s0/training.json")).unwrap();
+    assert_eq!(trained["split"], serde_json::json!({"rows": 1, "sequences": 3}));
+    assert!(micro.read("run/report.md").contains("1 of them as 3 sequences"));
+    // The run folder's own copy is data as well.
+    let copy = "run/units/generic-3000-s0/data.jsonl";
+    let mask = ["data", "mask", copy, "--model", "model", "--row", "called"];
+    assert!(micro.forwhy(&mask).ends(0).out.contains("sequence 3 of 3"));
+}
