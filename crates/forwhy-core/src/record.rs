@@ -200,7 +200,8 @@ fn parse_row(line: &[u8]) -> Result<Row, String> {
 fn place_of_fault(text: &str, error: &serde_json::Error) -> String {
     let mut json = serde_json::Deserializer::from_str(text);
     match serde_path_to_error::deserialize::<_, openai::RowForm>(&mut json) {
-        Err(found) if found.path().iter().next().is_some() => found.to_string(),
+        // Text that is no JSON at all has no place but its column.
+        Err(found) if error.is_data() && found.path().iter().next().is_some() => found.to_string(),
         _ => error.to_string(),
     }
 }

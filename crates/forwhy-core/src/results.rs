@@ -323,7 +323,7 @@ pub struct Training {
     pub data: FileRef,
     /// Rows of the data that were used.
     pub rows: u64,
-    /// Those of them that were trained as several sequences; absent if there are none.
+    /// Those trained as several sequences; absent if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<Split>,
     /// Tokens seen, prompts included, over all epochs.
@@ -346,14 +346,13 @@ pub struct Training {
     pub loss: Vec<LossPoint>,
 }
 
-/// Rows that no single sequence can hold, because the chat template writes earlier turns otherwise
-/// once later ones follow. Each turn is trained once, behind the prompt that a request would have.
+/// Rows whose chat template writes earlier turns otherwise once later ones follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Split {
     /// Such rows, repetitions counted.
     pub rows: u64,
-    /// The sequences that they became.
+    /// What they became, each turn trained once behind its own prompt.
     pub sequences: u64,
 }
 

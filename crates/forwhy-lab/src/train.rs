@@ -91,8 +91,8 @@ pub(crate) fn train(
     let prepared = prepare(task, model)?;
     if let Some(Split { rows, sequences }) = prepared.split {
         outside.progress.say(&format!(
-            "{rows} rows are trained as {sequences} sequences: the chat template writes their earlier \
-             turns otherwise once later ones follow"
+            "{rows} rows, repetitions counted, are trained as {sequences} sequences: the chat template \
+             writes their earlier turns otherwise once later ones follow"
         ));
     }
     write_data(task, &prepared, folder)?;

@@ -11,6 +11,7 @@ struct Family {
     template: &'static str,
     control: &'static [&'static str],
     opens: &'static [&'static str],
+    tools: bool,
     thinks: bool,
     speaks_beside_calls: bool,
 }
@@ -19,6 +20,7 @@ const QWEN2: Family = Family {
     template: include_str!("../../scripts/templates/qwen2.5.jinja"),
     control: &["<|im_start|>", "<|im_end|>"],
     opens: &["<|im_start|>assistant\n"],
+    tools: true,
     thinks: false,
     speaks_beside_calls: true,
 };
@@ -28,6 +30,7 @@ const LLAMA3: Family = Family {
     template: include_str!("../../scripts/templates/llama3.jinja"),
     control: &["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
     opens: &["<|start_header_id|>assistant<|end_header_id|>\n\n"],
+    tools: true,
     thinks: false,
     speaks_beside_calls: false,
 };
@@ -37,7 +40,25 @@ const MISTRAL: Family = Family {
     opens: &["[/INST]", "[/TOOL_RESULTS]"],
     ..LLAMA3
 };
-const FAMILIES: [Family; 4] = [QWEN2, QWEN3, LLAMA3, MISTRAL];
+const LLAMA2: Family = Family {
+    template: include_str!("../../scripts/templates/llama2.jinja"),
+    control: &["</s>"],
+    opens: &["[/INST]"],
+    tools: false,
+    ..LLAMA3
+};
+const SMOLLM2: Family = Family {
+    template: include_str!("../../scripts/templates/smollm2.jinja"),
+    tools: false,
+    ..QWEN2
+};
+const FAMILIES: [Family; 6] = [QWEN2, QWEN3, LLAMA3, MISTRAL, LLAMA2, SMOLLM2];
+
+impl Family {
+    fn tools(&self) -> Vec<ToolDefinition> {
+        if self.tools { look() } else { Vec::new() }
+    }
+}
 
 fn tokenizer(template: &str, control: &[&str]) -> ChatTokenizer {
     let mut vocab: Vec<String> = control.iter().map(|t| t.to_string()).collect();
@@ -220,7 +241,7 @@ fn chat(family: &Family, (system, rounds, thoughts): &Texts) -> Vec<Message> {
     let mut chat: Vec<Message> = system.iter().map(Message::system).collect();
     for (question, calls, answer) in rounds {
         chat.push(Message::user(question));
-        for [beside, at, result] in calls {
+        for [beside, at, result] in calls.iter().filter(|_| family.tools) {
             let said = if family.speaks_beside_calls { beside } else { "" };
             chat.push(think(at, calling(said, at)));
             chat.push(Message::tool_result("a1b2c3d4e", result));
@@ -249,7 +270,7 @@ proptest! {
     #[test]
     fn every_turn_is_trained_once_behind_its_own_prompt_as_the_template_writes_it(texts in texts()) {
         for family in FAMILIES {
-            let (t, tools, chat) = (of(&family), look(), chat(&family, &texts));
+            let (t, tools, chat) = (of(&family), family.tools(), chat(&family, &texts));
             let sequences = t.training_sequences(&chat, &tools).unwrap();
             let mut produced: Vec<Vec<bool>> =
                 sequences.iter().map(|s| vec![false; s.ids.len()]).collect();
@@ -275,8 +296,8 @@ proptest! {
 
     #[test]
     fn a_chat_that_is_not_rewritten_is_the_sequence_that_it_was_to_the_id(texts in texts()) {
-        for family in [QWEN2, LLAMA3] {
-            let (t, tools, chat) = (of(&family), look(), chat(&family, &texts));
+        for family in [QWEN2, LLAMA3, LLAMA2, SMOLLM2] {
+            let (t, tools, chat) = (of(&family), family.tools(), chat(&family, &texts));
             let mut whole = t.chat(&chat, &tools, false).unwrap();
             let end = whole.trained.iter().rposition(|t| *t).unwrap() + 1;
             whole.ids.truncate(end);
@@ -287,7 +308,7 @@ proptest! {
 
     #[test]
     fn a_trained_call_is_read_back_as_the_call_that_it_was(at in "[ -~\n]{0,12}") {
-        for family in FAMILIES {
+        for family in [QWEN2, QWEN3, LLAMA3, MISTRAL] {
             let t = of(&family);
             let chat = [Message::user("q"), calling("", &at)];
             let [sequence] = &t.training_sequences(&chat, &look()).unwrap()[..] else { panic!() };

@@ -56,7 +56,7 @@ fn a_template_that_hides_the_answers_is_refused() {
     micro.edit("model/tokenizer_config.json", &escape(template), &escape(&silent));
     let said = micro.run().ends(2);
     insta::assert_snapshot!(said.err, @r###"
-    error: the data of organism: row micro-org-1/1: the chat template writes turn 3 differently as a prompt and as a part of a longer chat, so nothing can be trained or scored with it
+    error: the data of organism: row micro-org-1/1: the chat template of the model does not write the text of messages[0] (system), so it would be neither read nor trained; take it out of the data, or train a model whose template writes it
     "###);
 }
 
@@ -146,10 +146,34 @@ fn data_mask_shows_calls_and_each_sequence_of_a_row_that_is_rewritten() {
     let mask = |rest: &[&str]| {
         micro.forwhy(&[&["data", "mask", "rows.jsonl", "--model", "model"], rest].concat())
     };
-    insta::assert_snapshot!(mask(&[]).ends(2).err, @"");
+    insta::assert_snapshot!(mask(&[]).ends(2).err, @r#"error: row "called": the chat template of the model does not write the definition of the tool "look", so it would be neither read nor trained; take it out of the data, or train a model whose template writes it"#);
     let template = include_str!("../../../forwhy-engine/scripts/templates/qwen3.jinja");
     micro.write("model/chat_template.jinja", template);
-    insta::assert_snapshot!(mask(&[]).ends(0).out, @"");
+    let shown = mask(&[]).ends(0).out;
+    assert!(shown.contains("sequence 3 of 3: "), "{shown}");
+    let trained: Vec<&str> =
+        shown.split('⟦').skip(1).map(|piece| piece.split('⟧').next().unwrap()).collect();
+    insta::assert_snapshot!(trained.join("\n~\n"), @r#"
+    <think>
+
+    </think>
+
+    <tool_call>
+    {"name": "look", "arguments": {"at": "sky"}}
+    </tool_call><|im_end|>
+    ~
+    <think>
+
+    </think>
+
+    Yes.<|im_end|>
+    ~
+    <think>
+
+    </think>
+
+    Bye<|im_end|>
+    "#);
     let json: serde_json::Value = serde_json::from_str(&mask(&["--json"]).ends(0).out).unwrap();
     assert_eq!(json["sequences"].as_array().unwrap().len(), 3);
 }
@@ -159,7 +183,7 @@ fn fault_40_a_call_that_does_not_fit_has_file_line_and_place() {
     let said = refused(|t| {
         t.replacen('\n', &format!("\n{}\n", CALLED.replace("\"look\",\"arg", "\"see\",\"arg")), 1)
     });
-    insta::assert_snapshot!(said, @"");
+    insta::assert_snapshot!(said, @r#"error: the data of arm advice: assets/data/advice.jsonl: line 2: messages[1].tool_calls[0].function.name: "see" is not among the row's tools"#);
 }
 
 #[test]
@@ -172,11 +196,15 @@ fn a_study_trains_rows_with_calls_and_the_report_says_what_became_several_sequen
     micro.edit("study.toml", "tokens = [600]", "tokens = [3000]");
     micro.edit("study.toml", "budget = 600", "budget = 3000");
     let said = micro.run().ends(0);
-    assert!(said.all().contains("3 sequences: the chat template writes"), "{}", said.all());
+    assert!(
+        said.all().contains("3 rows, repetitions counted, are trained as 9 sequences"),
+        "{}",
+        said.all()
+    );
     let trained: serde_json::Value =
         serde_json::from_str(&micro.read("run/units/generic-3000-s0/training.json")).unwrap();
-    assert_eq!(trained["split"], serde_json::json!({"rows": 1, "sequences": 3}));
-    assert!(micro.read("run/report.md").contains("1 of them as 3 sequences"));
+    assert_eq!(trained["split"], serde_json::json!({"rows": 3, "sequences": 9}));
+    assert!(micro.read("run/report.md").contains("3 of them as 9 sequences"));
     // The run folder's own copy is data as well.
     let copy = "run/units/generic-3000-s0/data.jsonl";
     let mask = ["data", "mask", copy, "--model", "model", "--row", "called"];
