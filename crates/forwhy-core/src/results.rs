@@ -2,11 +2,9 @@
 //!
 //! 1. The lab computes every number and fills a [`Results`].
 //! 2. [`Results::to_json`] checks it (no NaN, no dangling id, exactly one primary contrast).
-//! 3. The report formats it and computes nothing; hence sums over seeds, intervals, labels and
-//!    verdicts all stand here.
+//! 3. The report formats it and computes nothing: sums, intervals, labels and verdicts stand here.
 //!
-//! A number that is not known is [`Maybe::Missing`] with its reason: never 0, never NaN. Sampled
-//! acts are too long for this file: they go in one [`Transcripts`] record a checkpoint.
+//! A number that is not known is [`Maybe::Missing`], never 0 or NaN. Sampled acts: [`Transcripts`].
 
 mod check;
 
