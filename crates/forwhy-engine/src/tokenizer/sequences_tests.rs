@@ -259,8 +259,8 @@ fn written(
     tools: &[ToolDefinition],
 ) -> String {
     let text = t.chat_text(chat, tools, false).unwrap();
-    let opened = |open: &&str| text.rfind(open).map(|at| at + open.len());
-    let begin = family.opens.iter().filter_map(|open| opened(&open)).max().unwrap();
+    let opened = |open: &&str| text.rfind(*open).map(|at| at + open.len());
+    let begin = family.opens.iter().filter_map(opened).max().unwrap();
     text[begin..].trim_end_matches('\n').into()
 }
 
