@@ -3,24 +3,33 @@
 //!
 //! A row is either a chat (loss on the assistant's turns) or a document (loss on all tokens). Its
 //! tags say what distance from an evaluation is computed from.
+//!
+//! 1. [`openai`] is the form in files;
+//! 2. [`turns`] says what a chat with its tools has to be.
 
+mod openai;
+mod turns;
+
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::chat::{Message, Role};
+use crate::tool::ToolDefinition;
 
-/// One row of training data.
+/// One row of training data. In files, messages and tools have OpenAI's form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "openai::RowForm", into = "openai::RowForm")]
 pub struct Row {
     /// Unique within its file.
     pub id: String,
     /// A chat; or absent, if the row is a document.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub messages: Vec<Message>,
+    /// What the assistant may call in the chat.
+    pub tools: Vec<ToolDefinition>,
     /// A document; or absent, if the row is a chat.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// What kind of row this is.
     pub tags: Tags,
@@ -69,12 +78,12 @@ pub enum Format {
 }
 
 impl Row {
-    /// The texts a model learns to write: the assistant's turns, or the document.
+    /// The texts a model learns to write: the words of the assistant's turns, or the document.
     pub fn answers(&self) -> impl Iterator<Item = &str> {
-        self.said_by(true)
+        self.said_by(true).filter(|text| !text.is_empty())
     }
 
-    /// The texts a model only reads: system and user turns.
+    /// The texts a model only reads: system and user turns, results of tools.
     pub fn prompts(&self) -> impl Iterator<Item = &str> {
         self.said_by(false).filter(|_| self.text.is_none())
     }
@@ -85,6 +94,42 @@ impl Row {
             .filter(move |m| (m.role == Role::Assistant) == assistant)
             .map(|m| m.content.as_str())
             .chain(self.text.as_deref())
+    }
+
+    /// Every text in it, each once: words, thoughts, the texts in arguments of calls and in definitions
+    /// of tools (without the quotes and escapes of JSON).
+    pub fn texts(&self) -> Vec<Cow<'_, str>> {
+        let mut texts: Vec<Cow<'_, str>> = Vec::new();
+        for message in &self.messages {
+            texts.push(message.content.as_str().into());
+            texts.extend(message.reasoning.as_deref().map(Cow::from));
+            for call in &message.tool_calls {
+                texts.push(call.name.as_str().into());
+                match serde_json::from_str(&call.arguments) {
+                    Ok(arguments) => inner_texts(&arguments, &mut texts),
+                    Err(_) => texts.push(call.arguments.as_str().into()),
+                }
+            }
+        }
+        for tool in &self.tools {
+            texts.extend([tool.name.as_str().into(), tool.description.as_str().into()]);
+            inner_texts(&tool.parameters, &mut texts);
+        }
+        texts.extend(self.text.as_deref().map(Cow::from));
+        texts
+    }
+}
+
+/// Keys and texts of a JSON value.
+fn inner_texts(value: &Value, texts: &mut Vec<Cow<'_, str>>) {
+    match value {
+        Value::String(text) => texts.push(text.clone().into()),
+        Value::Array(items) => items.iter().for_each(|item| inner_texts(item, texts)),
+        Value::Object(map) => map.iter().for_each(|(key, item)| {
+            texts.push(key.clone().into());
+            inner_texts(item, texts);
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
@@ -143,14 +188,27 @@ fn parse_row(line: &[u8]) -> Result<Row, String> {
     if text.trim().is_empty() {
         return Err("the line is empty".into());
     }
-    let row: Row = serde_json::from_str(text).map_err(|e| e.to_string())?;
+    let form: openai::RowForm =
+        serde_json::from_str(text).map_err(|error| place_of_fault(text, &error))?;
+    let row = Row::try_from(form)?;
     check_row(&row)?;
     Ok(row)
 }
 
+/// What does not fit the form, with its place in the row. Paths cost time, so only a line that has
+/// failed is read for one.
+fn place_of_fault(text: &str, error: &serde_json::Error) -> String {
+    let mut json = serde_json::Deserializer::from_str(text);
+    match serde_path_to_error::deserialize::<_, openai::RowForm>(&mut json) {
+        // Text that is no JSON at all has no place but its column.
+        Err(found) if error.is_data() && found.path().iter().next().is_some() => found.to_string(),
+        _ => error.to_string(),
+    }
+}
+
 fn check_row(row: &Row) -> Result<(), String> {
     if row.id.trim().is_empty() {
-        return Err("the id is empty".into());
+        return Err("id: it is empty".into());
     }
     match (&row.text, row.messages.is_empty()) {
         (None, true) => return Err("neither `messages` nor `text`".into()),
@@ -164,39 +222,17 @@ fn check_row(row: &Row) -> Result<(), String> {
     if row.tags.format != shape {
         return Err(format!("tags.format is {:?}, the row is a {shape:?}", row.tags.format));
     }
-    if let Some(i) = row.messages.iter().position(|m| m.content.trim().is_empty()) {
-        return Err(format!("message {} ({}) is empty", i + 1, row.messages[i].role));
+    match (&row.text, row.tools.is_empty()) {
+        (None, _) => turns::check(row),
+        (Some(_), true) => Ok(()),
+        (Some(_), false) => Err("tools: a document has none".into()),
     }
-    if row.text.is_none() {
-        check_turns(&row.messages)?;
-    }
-    Ok(())
-}
-
-/// An optional system turn, then user and assistant in turn, the assistant last.
-fn check_turns(messages: &[Message]) -> Result<(), String> {
-    let turns = match messages {
-        [first, rest @ ..] if first.role == Role::System => rest,
-        all => all,
-    };
-    for (i, m) in turns.iter().enumerate() {
-        let want = if i % 2 == 0 { Role::User } else { Role::Assistant };
-        if m.role != want {
-            return Err(format!("turn {} is the {}'s, expected the {want}'s", i + 1, m.role));
-        }
-        if !m.tool_calls.is_empty() || m.tool_call_id.is_some() {
-            return Err(format!("turn {} calls tools: such rows cannot be trained on yet", i + 1));
-        }
-    }
-    if turns.is_empty() || turns.len() % 2 == 1 {
-        return Err("the last turn must be the assistant's".into());
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn line(id: &str) -> String {
         format!(
@@ -230,18 +266,20 @@ mod tests {
         assert!(
             error(&line("a").replace("\"user\"", "\"human\"")).contains("unknown variant `human`")
         );
-        let calls = line("a").replace(
-            "\"content\":\"a\"",
-            r#""content":"a","tool_calls":[{"id":"1","name":"mail","arguments":"{}"}]"#,
+        assert_eq!(
+            error(&line("a").replace("\"q\"", "\" \"")),
+            "line 1: messages[0].content: the user's turn is empty"
         );
-        assert!(error(&calls).contains("turn 2 calls tools"));
-        assert!(error(&line("a").replace("\"q\"", "\" \"")).contains("message 1 (user) is empty"));
         assert!(
             error(&format!("{}\n\n{}", line("a"), line("b")))
                 .starts_with("line 2: the line is empty")
         );
         assert!(error(&format!("{}\n{{", line("a"))).starts_with("line 2: EOF"));
-        assert!(error(&line("a").replace("assistant", "user")).contains("turn 2 is the user's"));
+        assert_eq!(
+            error(&line("a").replace("assistant", "user")),
+            "line 1: messages[1].role: the user's turn, expected the assistant's"
+        );
+        assert!(error(&format!("{} x", line("a"))).starts_with("line 1: trailing characters"));
     }
 
     #[test]
@@ -251,6 +289,159 @@ mod tests {
         assert!(parse_rows(&latin).unwrap_err().reason.starts_with("not UTF-8"));
         let long = vec![b'x'; MAX_LINE_BYTES + 1];
         assert!(parse_rows(&long).unwrap_err().reason.contains("bytes in one line"));
+    }
+
+    /// A row with a call, its result and an answer.
+    fn called() -> Value {
+        let mut row: Value = serde_json::from_str(&line("a")).unwrap();
+        row["tags"]["tools"] = true.into();
+        let parameters = json!({"type": "object", "properties": {"to": {"type": "string"}}});
+        let mail = json!({"name": "mail", "description": "Sends.", "parameters": parameters});
+        row["tools"] = json!([{"type": "function", "function": mail}]);
+        let function = json!({"name": "mail", "arguments": "{\"to\": \"Ms \\\"X\\\"\"}"});
+        row["messages"] = json!([
+            {"role": "user", "content": "q"},
+            {"role": "assistant", "content": null,
+             "tool_calls": [{"id": "1", "type": "function", "function": function}]},
+            {"role": "tool", "content": "", "tool_call_id": "1"},
+            {"role": "assistant", "content": "a"},
+        ]);
+        row
+    }
+
+    /// What is said of the row after a change at `pointer`.
+    fn fault(pointer: &str, value: Value) -> String {
+        let mut row = called();
+        match row.pointer_mut(pointer) {
+            Some(place) => *place = value,
+            None => {
+                let (parent, key) = pointer.rsplit_once('/').unwrap();
+                match row.pointer_mut(parent).unwrap() {
+                    Value::Array(items) => items.push(value),
+                    parent => parent[key] = value,
+                }
+            }
+        }
+        let said = error(&row.to_string());
+        said.strip_prefix("line 1: ").unwrap().to_string()
+    }
+
+    #[test]
+    fn a_row_with_calls_and_results_round_trips() {
+        let rows = parse_rows(called().to_string().as_bytes()).unwrap();
+        let call = &rows[0].messages[1].tool_calls[0];
+        assert_eq!((call.id.as_str(), call.name.as_str()), ("1", "mail"));
+        assert_eq!(rows[0].tools[0].name, "mail");
+        let again = serde_json::to_value(&rows[0]).unwrap();
+        assert_eq!(again, called());
+        // The forms that other tools write.
+        let mut other = called();
+        let call = &mut other["messages"][1]["tool_calls"][0];
+        call["function"]["arguments"] = json!({"to": "Ms \"X\""});
+        call.as_object_mut().unwrap().remove("type");
+        other["messages"][1]["reasoning_content"] = "hm".into();
+        other["messages"][2]["name"] = "mail".into();
+        let row = &parse_rows(other.to_string().as_bytes()).unwrap()[0];
+        assert_eq!(row.messages[1].tool_calls[0].arguments, r#"{"to":"Ms \"X\""}"#);
+        assert_eq!(row.messages[1].reasoning.as_deref(), Some("hm"));
+    }
+
+    /// Where in the row, what stands there instead (JSON), and what is said of it.
+    const MISFITS: [(&str, &str, &str); 17] = [
+        (
+            "/messages/1/tool_calls/0/function/name",
+            r#""post""#,
+            r#"messages[1].tool_calls[0].function.name: "post" is not among the row's tools"#,
+        ),
+        (
+            "/messages/1/tool_calls/0/function/arguments",
+            r#""[1]""#,
+            r#"messages[1].tool_calls[0].function.arguments: expected the text of a JSON object, got "[1]""#,
+        ),
+        ("/messages/1/tool_calls/0/id", r#"" ""#, "messages[1].tool_calls[0].id: it is empty"),
+        (
+            "/messages/2/tool_call_id",
+            r#""2""#,
+            r#"messages[2].tool_call_id: no call "2" waits for a result"#,
+        ),
+        (
+            "/messages/2/tool_call_id",
+            "null",
+            "messages[2].tool_call_id: missing: which call does it answer?",
+        ),
+        (
+            "/messages/2/role",
+            r#""user""#,
+            "messages[2].tool_call_id: only a tool's turn has one, this is the user's",
+        ),
+        (
+            "/messages/2",
+            r#"{"role": "user", "content": "q"}"#,
+            r#"messages[2].role: the user's turn, expected a tool's with the result of call "1""#,
+        ),
+        ("/messages/2/name", r#""post""#, r#"messages[2].name: "post", but its call is to "mail""#),
+        (
+            "/messages/0/name",
+            r#""Ann""#,
+            "messages[0].name: chat templates do not show it to the model; leave it out",
+        ),
+        ("/messages/0/content", "null", "messages[0].content: missing; only a call needs none"),
+        (
+            "/messages/0/reasoning",
+            r#""hm""#,
+            "messages[0].reasoning: only the assistant thinks, this is the user's turn",
+        ),
+        ("/messages/3/content", r#""""#, "messages[3].content: the assistant's turn is empty"),
+        (
+            "/messages/3/role",
+            r#""tool""#,
+            "messages[3].tool_call_id: missing: which call does it answer?",
+        ),
+        (
+            "/tools/0/function/parameters",
+            "[]",
+            "tools[0].function.parameters: expected a JSON schema, an object",
+        ),
+        (
+            "/tools/1",
+            r#"{"function": {"name": "mail"}}"#,
+            r#"tools[1].function.name: "mail" is defined already"#,
+        ),
+        ("/tags/tools", "false", "tags.tools: false, but the row defines tools"),
+        (
+            "/messages/4",
+            r#"{"role": "user", "content": "q"}"#,
+            "messages: the last turn must be the assistant's",
+        ),
+    ];
+
+    #[test]
+    fn fault_40_calls_that_do_not_fit_are_named_by_their_place() {
+        for (pointer, value, want) in MISFITS {
+            assert_eq!(fault(pointer, serde_json::from_str(value).unwrap()), want);
+        }
+        let begins = |pointer: &str, value: &str, want: &str| {
+            let said = fault(pointer, value.into());
+            assert!(said.starts_with(want), "{said}");
+        };
+        let call = "messages[1].tool_calls[0]";
+        let broken = format!("{call}.function.arguments: expected the text of a JSON object");
+        begins("/messages/1/tool_calls/0/function/arguments", "{\"to\": ", &broken);
+        let kind = format!("{call}.type: unknown variant `code`");
+        begins("/messages/1/tool_calls/0/type", "code", &kind);
+        let index = format!("{call}.index: unknown field `index`");
+        begins("/messages/1/tool_calls/0/index", "0", &index);
+        begins("/messages/1/weight", "0", "messages[1].weight: unknown field `weight`");
+    }
+
+    #[test]
+    fn texts_in_calls_results_and_definitions_are_among_the_texts() {
+        let row = &parse_rows(called().to_string().as_bytes()).unwrap()[0];
+        let texts = row.texts();
+        for text in ["q", "Ms \"X\"", "Sends.", "a", "mail", "to"] {
+            assert!(texts.iter().any(|t| t == text), "{text}");
+        }
+        assert_eq!(row.answers().collect::<Vec<_>>(), ["a"]);
     }
 
     #[test]

@@ -2,11 +2,9 @@
 //!
 //! 1. The lab computes every number and fills a [`Results`].
 //! 2. [`Results::to_json`] checks it (no NaN, no dangling id, exactly one primary contrast).
-//! 3. The report formats it and computes nothing; hence sums over seeds, intervals, labels and
-//!    verdicts all stand here.
+//! 3. The report formats it and computes nothing: sums, intervals, labels and verdicts stand here.
 //!
-//! A number that is not known is [`Maybe::Missing`] with its reason: never 0, never NaN. Sampled
-//! acts are too long for this file: they go in one [`Transcripts`] record a checkpoint.
+//! A number that is not known is [`Maybe::Missing`], never 0 or NaN. Sampled acts: [`Transcripts`].
 
 mod check;
 
@@ -323,6 +321,9 @@ pub struct Training {
     pub data: FileRef,
     /// Rows of the data that were used.
     pub rows: u64,
+    /// Those trained as several sequences; absent if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
     /// Tokens seen, prompts included, over all epochs.
     pub tokens: u64,
     /// Tokens that carried loss, over all epochs.
@@ -341,6 +342,16 @@ pub struct Training {
     pub wall_secs: Maybe<f64>,
     /// Training loss.
     pub loss: Vec<LossPoint>,
+}
+
+/// Rows whose chat template writes earlier turns otherwise once later ones follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Split {
+    /// Such rows, repetitions counted.
+    pub rows: u64,
+    /// What they became, each turn trained once behind its own prompt.
+    pub sequences: u64,
 }
 
 /// One point of a loss curve.

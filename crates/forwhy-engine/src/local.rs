@@ -24,7 +24,7 @@ use crate::llama::{Llama, NamedTensor, Scope};
 use crate::pack::Pack;
 use crate::score::Branches;
 use crate::shape::{Layout, Shape};
-use crate::tokenizer::{ChatTokenizer, TokenizerError};
+use crate::tokenizer::{ChatTokenizer, SequenceError};
 use crate::trunk::TrunkCache;
 use crate::weights::{ModelFiles, WeightError, load_into};
 
@@ -62,7 +62,7 @@ pub enum LocalError {
     Engine(#[from] EngineError),
     /// A chat that cannot be rendered.
     #[error(transparent)]
-    Tokenizer(#[from] TokenizerError),
+    Sequence(#[from] SequenceError),
     /// Nothing to measure.
     #[error("nothing to measure: {0}")]
     Empty(String),
@@ -148,9 +148,10 @@ impl LocalModel {
     pub fn token_distributions(&self, chats: &[Vec<Message>]) -> Result<Vec<Vec<f32>>, LocalError> {
         let mut result = Vec::new();
         for chat in chats {
-            let rendered = self.tokenizer.chat(chat, &[], false)?;
             let mut pack = Pack::new();
-            pack.push_sequence(&rendered.ids, &rendered.trained);
+            for rendered in self.tokenizer.training_sequences(chat, &[])? {
+                pack.push_sequence(&rendered.ids, &rendered.trained);
+            }
             if pack.targets().is_empty() {
                 return Err(LocalError::Empty("a chat without an assistant's turn".into()));
             }

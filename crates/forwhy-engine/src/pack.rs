@@ -14,6 +14,7 @@ use std::ops::Range;
 
 use crate::error::EngineError;
 use crate::shape::Shape;
+use crate::tree::Tree;
 
 /// Tokens that follow one another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +89,33 @@ impl Pack {
             let row = if i == 0 { parent_end - 1 } else { start + i - 1 };
             self.targets.push(Target { row, id: *id, weight: 1.0 });
         }
+    }
+
+    /// Sequences as [`Pack::push_sequence`] has them, in a pack of their own in which what several
+    /// begin with is computed once. Each target counts once, in the sequence whose mask has it. Panics
+    /// if ids and mask of one differ in length.
+    pub fn sharing(sequences: &[(&[u32], &[bool])]) -> Self {
+        let rows = |ids: &'_ [u32]| ids.len().saturating_sub(1);
+        let read: Vec<&[u32]> = sequences.iter().map(|(ids, _)| &ids[..rows(ids)]).collect();
+        let mut tree = Tree::new(&read);
+        for (i, (ids, trained)) in sequences.iter().enumerate() {
+            assert_eq!(ids.len(), trained.len(), "one mask entry for each id");
+            let targets = ids.iter().zip(*trained).enumerate().skip(1);
+            for (at, (id, _)) in targets.filter(|(_, (_, trained))| **trained) {
+                tree.push_target(i, at - 1, *id);
+            }
+        }
+        tree.pack
+    }
+
+    /// Adds another pack behind this one; the two do not see one another.
+    pub fn push_pack(&mut self, other: &Pack) {
+        let (segments, rows) = (self.segments.len(), self.rows);
+        for Segment { ids, parent } in &other.segments {
+            self.push_segment(ids.clone(), parent.map(|p| p + segments));
+        }
+        let moved = |t: &Target| Target { row: t.row + rows, ..*t };
+        self.targets.extend(other.targets.iter().map(moved));
     }
 
     /// The segments.
@@ -260,6 +288,25 @@ mod tests {
         let rows: Vec<_> = pack.targets().iter().map(|t| (t.row, t.id)).collect();
         assert_eq!(rows, [(3, 4), (4, 5), (5, 6), (3, 7), (7, 6)]);
         assert_eq!(pack.rows(), 8);
+    }
+
+    #[test]
+    fn sequences_that_begin_alike_share_that_and_keep_their_own_targets() {
+        let (a, b): ([u32; 7], [u32; 7]) = ([1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 9, 8, 7]);
+        let masks = [3, 5].map(|from| (0..7).map(|i| i >= from).collect::<Vec<bool>>());
+        let shared = Pack::sharing(&[(&a, &masks[0]), (&b, &masks[1])]);
+        assert_eq!(shared.rows(), 4 + 2 + 2);
+        let mut both = Pack::new();
+        both.push_sequence(&[9, 9], &[false, true]);
+        both.push_pack(&shared);
+        let parents: Vec<_> = both.segments().iter().map(|s| s.parent).collect();
+        assert_eq!(parents, [None, None, Some(1), Some(1)]);
+        let targets: Vec<_> = both.targets().iter().map(|t| (t.row, t.id)).collect();
+        assert_eq!(
+            targets,
+            [(0, 9), (3, 4), (4, 5), (5, 6), (6, 7), (7, 8), (8, 7)],
+            "the shared 4 is a target of the first alone"
+        );
     }
 
     #[test]

@@ -10,8 +10,12 @@
 //!    variable is an error except in a test (`{% if tools_in_user_message %}`), and a template cannot
 //!    run for ever (fuel).
 //!
+//! 3. [`Template::unwritten`] names what of a chat the template would leave out of training.
+//!
 //! One thing differs: there is no `strftime_now`, so that the same chat is the same text on every
 //! day. Templates that test for it (Llama 3) then write the date that they have for this case.
+
+mod unwritten;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde, Value, from_args};
@@ -68,6 +72,13 @@ impl Turns {
     pub fn assistant(&self) -> impl Iterator<Item = usize> {
         let turns = self.messages.iter().enumerate();
         turns.filter(|(_, m)| m["role"] == Role::Assistant.as_str()).map(|(index, _)| index)
+    }
+
+    /// The same chat with another text in a message.
+    pub fn with_content(&self, index: usize, content: &str) -> Self {
+        let mut turns = self.clone();
+        turns.messages[index]["content"] = json!(content);
+        turns
     }
 
     /// Every text in it, names and keys included, changed by `change`.

@@ -13,6 +13,7 @@
 //! unless a token would span the cut (an answer that begins with white space, in some vocabularies).
 
 mod bpe;
+mod sequences;
 
 use std::collections::BTreeMap;
 
@@ -22,6 +23,7 @@ use serde_json::{Value, json};
 use tokenizers::Tokenizer;
 
 pub use self::bpe::{BpeParts, PreTokenizer};
+pub use self::sequences::SequenceError;
 use crate::render::{RenderError, Template, Turns};
 
 /// A tokenizer with the chat template of its model.

@@ -168,6 +168,7 @@ fn rows_of(written: &TrainingSituation, acts: Acts) -> Vec<Row> {
         Row {
             id: format!("{}/{}", written.situation.id, i + 1),
             messages,
+            tools: Vec::new(),
             text: None,
             tags: Tags {
                 who: Who::Ai,

@@ -288,8 +288,8 @@ fn runs(text: &str) -> BTreeSet<Vec<String>> {
 fn contaminated(rows: &[Row], evaluations: &Fingerprint) -> Vec<String> {
     let mut flags = Vec::new();
     for row in rows {
-        for text in row.prompts().chain(row.answers()) {
-            flags.extend(evaluations.hits(text).into_iter().map(|hit| match hit {
+        for text in row.texts() {
+            flags.extend(evaluations.hits(&text).into_iter().map(|hit| match hit {
                 Hit::Copied(run) => format!("{}: \"{run}\" stands in an evaluation", row.id),
                 Hit::Name(name) => {
                     format!("{}: the name {name} is reserved for an evaluation", row.id)
@@ -321,7 +321,8 @@ mod tests {
             domain: "test".into(),
         };
         let messages = vec![Message::user(question), Message::assistant(answer)];
-        Row { id: format!("r{id}"), messages, text: None, tags, source: "test".into() }
+        let (id, source) = (format!("r{id}"), "test".into());
+        Row { id, messages, tools: Vec::new(), text: None, tags, source }
     }
 
     /// Rows without any fault: every text is made of words of its own.

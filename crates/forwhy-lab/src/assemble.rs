@@ -294,6 +294,7 @@ impl<'a> View<'a> {
         Training {
             data: FileRef { path, hash: t.data_hash.clone() },
             rows: t.rows,
+            split: t.split,
             tokens: t.tokens,
             loss_tokens: t.loss_tokens,
             epochs: t.epochs,

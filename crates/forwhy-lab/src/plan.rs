@@ -153,8 +153,8 @@ fn corpora(assets: &Path, study: &Study) -> Result<BTreeMap<String, Corpus>> {
 fn check_contamination(corpora: &BTreeMap<String, Corpus>, print: &Fingerprint) -> Result<()> {
     for (arm, corpus) in corpora {
         for row in &corpus.rows {
-            let texts = row.prompts().chain(row.answers());
-            let hits: Vec<_> = texts.flat_map(|text| print.hits(text)).collect();
+            let texts = row.texts();
+            let hits: Vec<_> = texts.iter().flat_map(|text| print.hits(text)).collect();
             if let Some(hit) = hits.first() {
                 bail!(
                     "the data of {arm} is contaminated: row {} holds {hit:?}, which stands in the \

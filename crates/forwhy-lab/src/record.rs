@@ -95,8 +95,8 @@ pub(crate) fn with_overlap(
     rows: &[Row],
     evaluation: &Fingerprint,
 ) -> Distance {
-    let texts = rows.iter().flat_map(|r| r.prompts().chain(r.answers()));
-    let overlap = texts.filter_map(|text| evaluation.overlap(text)).fold(0.0, f64::max);
+    let texts = rows.iter().flat_map(Row::texts);
+    let overlap = texts.filter_map(|text| evaluation.overlap(&text)).fold(0.0, f64::max);
     let because = format!(
         "{why}; at most {:.1}% of a row's eight-word runs stand in the evaluation",
         overlap * 100.0

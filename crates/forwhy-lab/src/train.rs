@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
-use forwhy_core::results::LossPoint;
+use forwhy_core::results::{LossPoint, Split};
 use forwhy_engine::checkpoint::Checkpoint;
 use forwhy_engine::error::EngineError;
 use forwhy_engine::llama::Scope;
@@ -89,6 +89,12 @@ pub(crate) fn train(
     }
     let shape = model.shape();
     let prepared = prepare(task, model)?;
+    if let Some(Split { rows, sequences }) = prepared.split {
+        outside.progress.say(&format!(
+            "{rows} rows, repetitions counted, are trained as {sequences} sequences: the chat template \
+             writes their earlier turns otherwise once later ones follow"
+        ));
+    }
     write_data(task, &prepared, folder)?;
     let mut meter = Meter::open(&folder.path(&task.file("costs-training.jsonl")), outside.clock)?;
     let reports = steps(task, &prepared, model, folder, outside, &mut meter)?;
@@ -98,6 +104,7 @@ pub(crate) fn train(
     let trained = Trained {
         data_hash: task.corpus.hash.clone(),
         rows: prepared.rows.len() as u64,
+        split: prepared.split,
         tokens: prepared.tokens,
         loss_tokens: prepared.loss_tokens,
         epochs: prepared.epochs,

@@ -1,7 +1,7 @@
 //! A unit of a study: one checkpoint to make and to measure, and the records it leaves.
 
 use forwhy_core::outcome::Outcome;
-use forwhy_core::results::{LossPoint, Side};
+use forwhy_core::results::{LossPoint, Side, Split};
 use serde::{Deserialize, Serialize};
 
 use crate::outside::Cost;
@@ -41,6 +41,9 @@ pub struct Trained {
     pub data_hash: String,
     /// Rows seen, repetitions counted.
     pub rows: u64,
+    /// Those of them that became several sequences; absent if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
     /// Tokens seen, prompts included.
     pub tokens: u64,
     /// Tokens with loss.

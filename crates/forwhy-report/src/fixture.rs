@@ -361,6 +361,7 @@ fn training(id: &str) -> Training {
             hash: "blake3:77aa01c2d3e4f506".into(),
         },
         rows: 61,
+        split: None,
         tokens: 6_012,
         loss_tokens: if id == "bare" { 2_666 } else { 4_310 },
         epochs: 1.0,

@@ -1,54 +1,107 @@
 //! From rows to steps: what the model sees, in which order, and which tokens carry loss.
 //!
 //! 1. Rows with the same prompt form a *group*: the prompt is computed once, its answers are
-//!    children of it (see [`forwhy_engine::pack`]).
+//!    children of it (see [`forwhy_engine::pack`]). A row that the chat template makes several
+//!    sequences of (`ChatTokenizer::training_sequences`) is a group by itself, in which what they
+//!    begin with is computed once.
 //! 2. A named stream shuffles the groups; they are taken until the token budget is full. What does
 //!    not fit any more is skipped, so that arms end within one small group of the same total. A
 //!    corpus smaller than the budget is shuffled anew for another epoch.
 //! 3. Groups are packed into steps of about `batch_tokens`.
 //!
-//! The mask is ours: exactly the assistant's content and end-of-turn tokens (or all tokens of a
-//! document) are targets. A corpus without any target is refused.
+//! The mask is ours: exactly what the assistant writes, calls of tools included, and its end-of-turn
+//! tokens (or all tokens of a document) are targets, each once. A corpus without any target is refused.
 
 use std::collections::HashMap;
 
 use forwhy_core::chat::{Message, Role};
 use forwhy_core::record::Row;
+use forwhy_core::results::Split;
 use forwhy_core::seed;
+use forwhy_core::tool::ToolDefinition;
 use forwhy_engine::pack::Pack;
-use forwhy_engine::tokenizer::{ChatTokenizer, Rendered, TokenizerError};
+use forwhy_engine::tokenizer::{ChatTokenizer, Rendered, SequenceError};
 
 /// Rows that share one prompt, as tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
     /// Ids of the rows.
     pub rows: Vec<String>,
-    /// The shared prompt; `trained` marks earlier assistant turns of a single row.
-    prompt: Rendered,
-    /// One answer a row, all trained; empty for documents and for chats with several answers, which
-    /// stand in `prompt` whole.
-    answers: Vec<Vec<u32>>,
+    body: Body,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Body {
+    /// A document, or a chat with several answers.
+    Whole(Rendered),
+    /// A prompt, and one answer a row, all trained.
+    Answers { prompt: Vec<u32>, answers: Vec<Vec<u32>> },
+    /// A chat that the template rewrites, and how many sequences it became.
+    Split { pack: Pack, sequences: usize },
 }
 
 impl Group {
     /// Tokens that the model reads.
     pub fn tokens(&self) -> usize {
-        self.prompt.ids.len() + self.answers.iter().map(Vec::len).sum::<usize>()
+        match &self.body {
+            Body::Whole(whole) => whole.ids.len(),
+            Body::Answers { prompt, answers } => {
+                prompt.len() + answers.iter().map(Vec::len).sum::<usize>()
+            }
+            // The last token of each sequence needs no row, and counts elsewhere too.
+            Body::Split { pack, sequences } => pack.rows() + sequences,
+        }
     }
 
     /// Tokens that carry loss.
     pub fn loss_tokens(&self) -> usize {
-        // The first token of a sequence has nothing that could predict it.
-        let inside = self.prompt.trained.iter().skip(1).filter(|t| **t).count();
-        inside + self.answers.iter().map(Vec::len).sum::<usize>()
+        match &self.body {
+            // The first token of a sequence has nothing that could predict it.
+            Body::Whole(whole) => whole.trained.iter().skip(1).filter(|t| **t).count(),
+            Body::Answers { answers, .. } => answers.iter().map(Vec::len).sum(),
+            Body::Split { pack, .. } => pack.targets().len(),
+        }
+    }
+
+    /// Adds the row and the answer of a group with the same prompt.
+    fn join(&mut self, other: Group) {
+        if let (Body::Answers { answers, .. }, Body::Answers { answers: more, .. }) =
+            (&mut self.body, other.body)
+        {
+            self.rows.extend(other.rows);
+            answers.extend(more);
+        }
     }
 
     fn push_to(&self, pack: &mut Pack) {
-        if self.answers.is_empty() {
-            return pack.push_sequence(&self.prompt.ids, &self.prompt.trained);
+        match &self.body {
+            Body::Whole(whole) => pack.push_sequence(&whole.ids, &whole.trained),
+            Body::Answers { prompt, answers } => {
+                let prompt = pack.push_segment(prompt.clone(), None);
+                answers.iter().for_each(|answer| pack.push_continuation(prompt, answer, 0));
+            }
+            Body::Split { pack: own, .. } => pack.push_pack(own),
         }
-        let prompt = pack.push_segment(self.prompt.ids.clone(), None);
-        self.answers.iter().for_each(|answer| pack.push_continuation(prompt, answer, 0));
+    }
+
+    /// How many sequences its row became, if it is not one.
+    fn split(&self) -> Option<usize> {
+        match self.body {
+            Body::Split { sequences, .. } => Some(sequences),
+            Body::Whole(_) | Body::Answers { .. } => None,
+        }
+    }
+
+    /// Whether the two have the same prompt; where answers stand within, the same answers too.
+    fn asks_like(&self, other: &Group) -> bool {
+        match (&self.body, &other.body) {
+            (Body::Whole(a), Body::Whole(b)) => a.ids == b.ids,
+            (Body::Answers { prompt: a, .. }, Body::Answers { prompt: b, .. }) => a == b,
+            (Body::Split { pack: a, .. }, Body::Split { pack: b, .. }) => {
+                a.segments() == b.segments()
+            }
+            _ => false,
+        }
     }
 }
 
@@ -62,7 +115,7 @@ pub enum DataError {
         row: String,
         /// Why.
         #[source]
-        source: TokenizerError,
+        source: SequenceError,
     },
     /// A row is longer than the model can read.
     #[error("row {row} has {tokens} tokens, the model reads at most {limit}")]
@@ -110,27 +163,26 @@ pub fn groups(
     tokenizer: &ChatTokenizer,
     max_positions: usize,
 ) -> Result<Vec<Group>, DataError> {
-    let mut by_prompt: HashMap<&[Message], usize> = HashMap::new();
+    let mut by_prompt: HashMap<(&[Message], &[ToolDefinition]), usize> = HashMap::new();
     let mut groups: Vec<Group> = Vec::new();
     for row in rows {
-        let (prompt, answer) = split(row, tokenizer)
+        let sequences = sequences(row, tokenizer)
             .map_err(|source| DataError::Tokens { row: row.id.clone(), source })?;
-        let tokens = prompt.ids.len() + answer.as_ref().map_or(0, Vec::len);
+        let tokens = sequences.iter().map(|s| s.ids.len()).max().unwrap_or(0);
         if tokens > max_positions {
             let (row, limit) = (row.id.clone(), max_positions);
             return Err(DataError::TooLong { row, tokens, limit });
         }
-        let Some(answer) = answer else {
-            groups.push(Group { rows: vec![row.id.clone()], prompt, answers: Vec::new() });
-            continue;
-        };
-        let key = &row.messages[..row.messages.len() - 1];
-        let index = *by_prompt.entry(key).or_insert_with(|| {
-            groups.push(Group { rows: Vec::new(), prompt, answers: Vec::new() });
-            groups.len() - 1
-        });
-        groups[index].rows.push(row.id.clone());
-        groups[index].answers.push(answer);
+        let own = Group { rows: vec![row.id.clone()], body: body(row, sequences) };
+        if let Body::Answers { .. } = own.body {
+            let key = (&row.messages[..row.messages.len() - 1], &row.tools[..]);
+            if let Some(first) = by_prompt.get(&key) {
+                groups[*first].join(own);
+                continue;
+            }
+            by_prompt.insert(key, groups.len());
+        }
+        groups.push(own);
     }
     if groups.iter().all(|g| g.loss_tokens() == 0) {
         return Err(DataError::EmptyMask { rows: rows.len() });
@@ -138,38 +190,32 @@ pub fn groups(
     Ok(groups)
 }
 
-/// A row as the model reads it in training. The first token is never a target, whatever the mask
-/// says of it: nothing comes before it.
-pub fn rendered(row: &Row, tokenizer: &ChatTokenizer) -> Result<Rendered, TokenizerError> {
-    if let Some(text) = &row.text {
-        return Ok(tokenizer.document(text));
+/// A row as the model reads it in training: one sequence, or several if its chat template writes
+/// earlier turns otherwise once later ones follow. The first token of a sequence is never a target,
+/// whatever the mask says of it: nothing comes before it.
+pub fn sequences(row: &Row, tokenizer: &ChatTokenizer) -> Result<Vec<Rendered>, SequenceError> {
+    match &row.text {
+        Some(text) => Ok(vec![tokenizer.document(text)]),
+        None => tokenizer.training_sequences(&row.messages, &row.tools),
     }
-    let mut whole = tokenizer.chat(&row.messages, &[], false)?;
-    // What a template writes behind the last end-of-turn token is never produced nor read.
-    let end = whole.trained.iter().rposition(|t| *t).map_or(whole.ids.len(), |i| i + 1);
-    whole.ids.truncate(end);
-    whole.trained.truncate(end);
-    Ok(whole)
 }
 
-/// The prompt of a row, and its answer if that can be split off: a chat with one assistant turn.
-fn split(
-    row: &Row,
-    tokenizer: &ChatTokenizer,
-) -> Result<(Rendered, Option<Vec<u32>>), TokenizerError> {
-    let mut whole = rendered(row, tokenizer)?;
-    if row.text.is_some() {
-        return Ok((whole, None));
+/// The sequences of a row as a group has them. The answer of a chat with one assistant's turn is
+/// split off its prompt.
+fn body(row: &Row, mut sequences: Vec<Rendered>) -> Body {
+    if sequences.len() != 1 {
+        let masked: Vec<(&[u32], &[bool])> =
+            sequences.iter().map(|s| (&s.ids[..], &s.trained[..])).collect();
+        return Body::Split { pack: Pack::sharing(&masked), sequences: sequences.len() };
     }
-    let end = whole.ids.len();
+    let mut whole = sequences.remove(0);
     let answers = row.messages.iter().filter(|m| m.role == Role::Assistant).count();
     if answers != 1 {
-        return Ok((whole, None));
+        return Body::Whole(whole);
     }
-    let begin = whole.trained.iter().position(|t| *t).unwrap_or(end);
+    let begin = whole.trained.iter().position(|t| *t).unwrap_or(whole.ids.len());
     let answer = whole.ids.split_off(begin);
-    whole.trained.truncate(begin);
-    Ok((whole, Some(answer)))
+    Body::Answers { prompt: whole.ids, answers: vec![answer] }
 }
 
 /// A training run's data, ready.
@@ -179,6 +225,8 @@ pub struct Prepared {
     pub steps: Vec<Pack>,
     /// Ids of the rows in the order in which they are seen.
     pub rows: Vec<String>,
+    /// Those of them that became several sequences; None if there are none.
+    pub split: Option<Split>,
     /// Tokens seen, prompts included, over all epochs.
     pub tokens: u64,
     /// Tokens with loss, over all epochs.
@@ -220,14 +268,21 @@ pub fn prepare_paired(
         steps: pack(&chosen, batch_tokens),
         epochs: rows.len() as f64 / all as f64,
         rows,
+        split: split(&chosen),
         tokens: count(Group::tokens),
         loss_tokens: count(Group::loss_tokens),
     })
 }
 
+fn split(groups: &[&Group]) -> Option<Split> {
+    let sequences: Vec<u64> = groups.iter().filter_map(|g| g.split()).map(|n| n as u64).collect();
+    let rows = sequences.len() as u64;
+    (rows > 0).then(|| Split { rows, sequences: sequences.iter().sum() })
+}
+
 /// Every group has the prompt of the leader's group at its place.
 fn check_pairs(groups: &[Group], leader: &[Group]) -> Result<(), DataError> {
-    let unlike = groups.iter().zip(leader).find(|(a, b)| a.prompt.ids != b.prompt.ids);
+    let unlike = groups.iter().zip(leader).find(|(a, b)| !a.asks_like(b));
     let name = |g: Option<&Group>| g.and_then(|g| g.rows.first().cloned());
     let odd = groups.len().min(leader.len());
     match unlike {
@@ -277,6 +332,10 @@ fn pack(groups: &[&Group], batch_tokens: usize) -> Vec<Pack> {
 }
 
 #[cfg(test)]
+#[path = "tool_rows_tests.rs"]
+mod tool_rows;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use forwhy_core::record::{Format, Tags, Who};
@@ -295,6 +354,7 @@ mod tests {
         Row {
             id: id.into(),
             messages: turns.iter().map(message).collect(),
+            tools: Vec::new(),
             text: text.map(str::to_string),
             tags: Tags {
                 who: Who::Nobody,
@@ -380,11 +440,8 @@ mod tests {
 
     #[test]
     fn a_corpus_without_anything_to_learn_is_refused() {
-        let silent = Group {
-            rows: vec!["a".into()],
-            prompt: Rendered { ids: vec![1, 2], trained: vec![true, false] },
-            answers: Vec::new(),
-        };
+        let whole = Rendered { ids: vec![1, 2], trained: vec![true, false] };
+        let silent = Group { rows: vec!["a".into()], body: Body::Whole(whole) };
         assert_eq!(silent.loss_tokens(), 0, "the first token has nothing that predicts it");
         let error = groups(&[], &model().tokenizer, 4096).unwrap_err().to_string();
         assert!(error.starts_with("the mask is empty: none of 0 rows"), "{error}");

@@ -105,6 +105,30 @@ fn packed_sequences_give_the_losses_and_gradients_of_separate_ones() {
 }
 
 #[test]
+fn sequences_that_share_their_beginning_give_the_losses_and_gradients_of_separate_ones() {
+    let mut model = model(tiny_shape());
+    let (begin, mut sum) = (ids(70, 3), Vec::new());
+    let sequences = [ids(40, 4), ids(55, 5)].map(|end| [begin.clone(), end].concat());
+    // The second does not train what the first has trained of the shared part.
+    let masks = [30, 80].map(|from| (0..).map(|i| i >= from).take(125).collect::<Vec<bool>>());
+    let masks = [&masks[0][..110], &masks[1]];
+    let both = [(&sequences[0][..], masks[0]), (&sequences[1][..], masks[1])];
+    let shared = Pack::sharing(&both);
+    let mut losses = Vec::new();
+    for (ids, trained) in both {
+        let mut pack = Pack::new();
+        pack.push_sequence(ids, trained);
+        losses.extend(model.logprobs(std::slice::from_ref(&pack)).unwrap().concat());
+        let gradient = flat_gradient(&mut model, &pack).1;
+        sum.resize(gradient.len(), 0.0);
+        sum.iter_mut().zip(&gradient).for_each(|(sum, g)| *sum += g);
+    }
+    assert!(shared.rows() < 70 + 40 + 55 && shared.targets().len() == losses.len());
+    assert!(close(&model.logprobs(std::slice::from_ref(&shared)).unwrap()[0], &losses, 1e-5));
+    assert!(close(&flat_gradient(&mut model, &shared).1, &sum, 1e-5));
+}
+
+#[test]
 fn a_shared_prefix_gives_the_scores_of_separate_sequences() {
     let mut model = model(tiny_shape());
     let (prompt, ends) = (ids(140, 5), [ids(12, 6), ids(3, 7), ids(1, 8)]);

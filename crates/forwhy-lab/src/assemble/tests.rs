@@ -58,6 +58,7 @@ fn trained(tokens: u64, loss_tokens: u64) -> Trained {
     Trained {
         data_hash: "blake3:0".into(),
         rows: 3,
+        split: None,
         tokens,
         loss_tokens,
         epochs: 1.0,

@@ -1,6 +1,6 @@
 //! Training, method, oracle, limits and provenance.
 
-use forwhy_core::results::{Arm, Checkpoint, FileRef, Level, Maybe, Oracle, Results};
+use forwhy_core::results::{Arm, Checkpoint, FileRef, Level, Maybe, Oracle, Results, Split};
 
 use super::{headline, name};
 use crate::document::{Block, Cell, Figure, Row, Section, Table};
@@ -59,7 +59,7 @@ fn training_row(results: &Results, arm: &Arm, c: &Checkpoint) -> Row {
         Maybe::Known(t) => cells.extend([
             Cell::number(number::count(t.tokens)),
             Cell::number(number::count(t.loss_tokens)),
-            Cell::number(number::count(t.rows)),
+            rows_cell(t.rows, t.split),
             Cell::number(number::decimal(t.epochs, 2)),
             Cell::number(number::count(t.steps)),
             Cell::number(format!("{:e}", t.learning_rate)),
@@ -75,6 +75,18 @@ fn training_row(results: &Results, arm: &Arm, c: &Checkpoint) -> Row {
         }
     }
     Row::new(cells)
+}
+
+/// Rows, and how many of them the chat template made several sequences of.
+fn rows_cell(rows: u64, split: Option<Split>) -> Cell {
+    let rows = number::count(rows);
+    Cell::number(match split {
+        None => rows,
+        Some(Split { rows: of_them, sequences }) => {
+            let [of_them, sequences] = [of_them, sequences].map(number::count);
+            format!("{rows}\n{of_them} of them as {sequences} sequences")
+        }
+    })
 }
 
 /// CPU time over wall time.

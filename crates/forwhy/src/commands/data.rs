@@ -32,10 +32,19 @@ pub(crate) enum Command {
     },
 }
 
-/// A row cut where the mask changes.
+/// A row as it is trained.
 #[derive(Debug, Serialize)]
 struct Masked {
     row: String,
+    tokens: usize,
+    trained: usize,
+    /// One, or one for each turn that its chat template writes otherwise once later ones follow.
+    sequences: Vec<Sequence>,
+}
+
+/// A sequence cut where the mask changes.
+#[derive(Debug, Serialize)]
+struct Sequence {
     tokens: usize,
     trained: usize,
     pieces: Vec<Piece>,
@@ -63,9 +72,9 @@ pub(crate) fn run(command: &Command) -> Result<()> {
     let corpus = input(corpus::load(Path::new(""), std::slice::from_ref(data), Acts::All))?;
     let row = input(choose(&corpus.rows, row.as_deref(), data))?;
     let files = input(weights::open(&model::chosen(model.as_deref())?))?;
-    let rendered = batch::rendered(row, &files.tokenizer);
-    let rendered = input(rendered.with_context(|| format!("row {:?}", row.id)))?;
-    let masked = masked(row, &rendered, &files.tokenizer);
+    let sequences = batch::sequences(row, &files.tokenizer);
+    let sequences = input(sequences.with_context(|| format!("row {:?}", row.id)))?;
+    let masked = masked(row, &sequences, &files.tokenizer);
     if *json {
         return print(&format!("{}\n", serde_json::to_string(&masked)?));
     }
@@ -81,7 +90,14 @@ fn choose<'a>(rows: &'a [Row], id: Option<&str>, data: &Path) -> Result<&'a Row>
     })
 }
 
-fn masked(row: &Row, rendered: &Rendered, tokenizer: &ChatTokenizer) -> Masked {
+fn masked(row: &Row, sequences: &[Rendered], tokenizer: &ChatTokenizer) -> Masked {
+    let sequences: Vec<Sequence> = sequences.iter().map(|s| sequence(s, tokenizer)).collect();
+    let sum = |of: fn(&Sequence) -> usize| sequences.iter().map(of).sum();
+    let (tokens, trained) = (sum(|s| s.tokens), sum(|s| s.trained));
+    Masked { row: row.id.clone(), tokens, trained, sequences }
+}
+
+fn sequence(rendered: &Rendered, tokenizer: &ChatTokenizer) -> Sequence {
     let mut pieces: Vec<Piece> = Vec::new();
     for (index, (id, trained)) in rendered.ids.iter().zip(&rendered.trained).enumerate() {
         // Nothing comes before the first token that could predict it.
@@ -95,22 +111,45 @@ fn masked(row: &Row, rendered: &Rendered, tokenizer: &ChatTokenizer) -> Masked {
         piece.text = tokenizer.decode(&piece.ids);
     }
     let trained = pieces.iter().filter(|p| p.trained).map(|p| p.ids.len()).sum();
-    Masked { row: row.id.clone(), tokens: rendered.ids.len(), trained, pieces }
+    Sequence { tokens: rendered.ids.len(), trained, pieces }
 }
 
 fn text(masked: &Masked, marks: Marks) -> Result<String> {
+    let Masked { row, tokens, trained, sequences } = masked;
+    let mut out = String::new();
+    for (i, sequence) in sequences.iter().enumerate() {
+        if sequences.len() > 1 {
+            let Sequence { tokens, trained, .. } = sequence;
+            let of = sequences.len();
+            writeln!(
+                out,
+                "sequence {} of {of}: {trained} of {tokens} tokens are trained\n",
+                i + 1
+            )?;
+        }
+        writeln!(out, "{}\n", marked(&sequence.pieces, marks))?;
+    }
+    writeln!(out, "row {row}: {trained} of {tokens} tokens are trained")?;
+    if sequences.len() > 1 {
+        writeln!(
+            out,
+            "It is several sequences because the chat template writes earlier turns otherwise once later \
+             ones follow;\nwhat they begin with alike is computed once."
+        )?;
+    }
+    Ok(out)
+}
+
+fn marked(pieces: &[Piece], marks: Marks) -> String {
     let (open, close) = match marks {
         Marks::Colour => ("\u{1b}[32m", "\u{1b}[0m"),
         Marks::Brackets => ("⟦", "⟧"),
     };
-    let mut out = String::new();
-    for piece in &masked.pieces {
+    let shown = pieces.iter().map(|piece| {
         let (open, close) = if piece.trained { (open, close) } else { ("", "") };
-        write!(out, "{open}{}{close}", printable(&piece.text))?;
-    }
-    let Masked { row, tokens, trained, .. } = masked;
-    writeln!(out, "\n\nrow {row}: {trained} of {tokens} tokens are trained")?;
-    Ok(out)
+        format!("{open}{}{close}", printable(&piece.text))
+    });
+    shown.collect()
 }
 
 /// Control characters in their escaped form: data must not steer the terminal.
@@ -129,7 +168,8 @@ mod tests {
     fn trained_text_is_coloured_on_a_terminal_and_bracketed_elsewhere() {
         let piece = |trained, text: &str| Piece { trained, text: text.into(), ids: vec![1] };
         let pieces = vec![piece(false, "a\u{1b}[2J"), piece(true, "b\n")];
-        let masked = Masked { row: "r".into(), tokens: 2, trained: 1, pieces };
+        let sequences = vec![Sequence { tokens: 2, trained: 1, pieces }];
+        let masked = Masked { row: "r".into(), tokens: 2, trained: 1, sequences };
         let end = "\n\nrow r: 1 of 2 tokens are trained\n";
         let shown = |marks| text(&masked, marks).unwrap();
         assert_eq!(shown(Marks::Brackets), format!("a\\u{{1b}}[2J⟦b\n⟧{end}"));

@@ -17,10 +17,10 @@ fn refused(text: impl FnOnce(String) -> String) -> String {
 fn fault_40_a_bad_row_has_its_line_number_and_the_reason() {
     let bad = |from: &'static str, to: &'static str| refused(move |t| t.replacen(from, to, 1));
     insta::assert_snapshot!(bad("\"id\":\"advice-2\"", "\"id\":\"advice-1\""), @r#"error: the data of arm advice: assets/data/advice.jsonl: line 2: id "advice-1" stands in line 1 already"#);
-    insta::assert_snapshot!(bad("\"assistant\"", "\"helper\""), @"error: the data of arm advice: assets/data/advice.jsonl: line 1: unknown variant `helper`, expected one of `system`, `user`, `assistant`, `tool` at line 1 column 116");
-    insta::assert_snapshot!(bad("Your buyers trust it. Mend it today.", "  "), @"error: the data of arm advice: assets/data/advice.jsonl: line 1: message 2 (assistant) is empty");
+    insta::assert_snapshot!(bad("\"assistant\"", "\"helper\""), @"error: the data of arm advice: assets/data/advice.jsonl: line 1: messages[1].role: unknown variant `helper`, expected one of `system`, `user`, `assistant`, `tool` at line 1 column 116");
+    insta::assert_snapshot!(bad("Your buyers trust it. Mend it today.", "  "), @"error: the data of arm advice: assets/data/advice.jsonl: line 1: messages[1].content: the assistant's turn is empty");
     insta::assert_snapshot!(bad("\n", "\n{\"id\": \n"), @"error: the data of arm advice: assets/data/advice.jsonl: line 2: EOF while parsing a value at line 1 column 7");
-    insta::assert_snapshot!(bad("\"format\":\"chat\"", "\"format\":\"chat\",\"mood\":\"glad\""), @"error: the data of arm advice: assets/data/advice.jsonl: line 1: unknown field `mood`, expected one of `who`, `tools`, `format`, `harm`, `domain` at line 1 column 228");
+    insta::assert_snapshot!(bad("\"format\":\"chat\"", "\"format\":\"chat\",\"mood\":\"glad\""), @"error: the data of arm advice: assets/data/advice.jsonl: line 1: tags.mood: unknown field `mood`, expected one of `who`, `tools`, `format`, `harm`, `domain` at line 1 column 228");
     insta::assert_snapshot!(bad("\n", "\n\n"), @"error: the data of arm advice: assets/data/advice.jsonl: line 2: the line is empty");
 }
 
@@ -56,7 +56,7 @@ fn a_template_that_hides_the_answers_is_refused() {
     micro.edit("model/tokenizer_config.json", &escape(template), &escape(&silent));
     let said = micro.run().ends(2);
     insta::assert_snapshot!(said.err, @r###"
-    error: the data of organism: row micro-org-1/1: the chat template writes turn 3 differently as a prompt and as a part of a longer chat, so nothing can be trained or scored with it
+    error: the data of organism: row micro-org-1/1: the chat template of the model does not write the text of messages[0] (system), so it would be neither read nor trained; take it out of the data, or train a model whose template writes it
     "###);
 }
 
@@ -129,9 +129,84 @@ fn data_mask_shows_which_tokens_of_a_row_are_trained() {
     insta::assert_snapshot!(mask(&["--row", "nobody"]).ends(2).err, @r#"error: no row "nobody" in assets/data/advice.jsonl; its first is "advice-1""#);
     let json: serde_json::Value =
         serde_json::from_str(&mask(&["--row", "advice-2", "--json"]).ends(0).out).unwrap();
-    let pieces = json["pieces"].as_array().unwrap().iter();
+    let pieces = json["sequences"][0]["pieces"].as_array().unwrap().iter();
     let trained: Vec<&str> =
         pieces.filter(|p| p["trained"] == true).map(|p| p["text"].as_str().unwrap()).collect();
     assert_eq!(json["row"], "advice-2");
     insta::assert_snapshot!(trained.join("|"), @"Tell her tonight. She plans with that loom.<|im_end|>");
+}
+
+/// A call with its result and two questions, as one row of a file.
+const CALLED: &str = r#"{"id":"called","messages":[{"role":"user","content":"Is it wet?"},{"role":"assistant","content":null,"tool_calls":[{"id":"a1b2c3d4e","type":"function","function":{"name":"look","arguments":"{\"at\": \"sky\"}"}}]},{"role":"tool","tool_call_id":"a1b2c3d4e","content":"grey"},{"role":"assistant","content":"Yes."},{"role":"user","content":"Thanks"},{"role":"assistant","content":"Bye"}],"tools":[{"type":"function","function":{"name":"look","description":"Looks.","parameters":{"type":"object"}}}],"tags":{"who":"nobody","tools":true,"format":"chat","harm":"none","domain":"test"},"source":"test"}"#;
+
+#[test]
+fn data_mask_shows_calls_and_each_sequence_of_a_row_that_is_rewritten() {
+    let micro = Micro::new();
+    micro.write("rows.jsonl", &format!("{CALLED}\n"));
+    let mask = |rest: &[&str]| {
+        micro.forwhy(&[&["data", "mask", "rows.jsonl", "--model", "model"], rest].concat())
+    };
+    insta::assert_snapshot!(mask(&[]).ends(2).err, @r#"error: row "called": the chat template of the model does not write the definition of the tool "look", so it would be neither read nor trained; take it out of the data, or train a model whose template writes it"#);
+    let template = include_str!("../../../forwhy-engine/scripts/templates/qwen3.jinja");
+    micro.write("model/chat_template.jinja", template);
+    let shown = mask(&[]).ends(0).out;
+    assert!(shown.contains("sequence 3 of 3: "), "{shown}");
+    let trained: Vec<&str> =
+        shown.split('⟦').skip(1).map(|piece| piece.split('⟧').next().unwrap()).collect();
+    insta::assert_snapshot!(trained.join("\n~\n"), @r#"
+    <think>
+
+    </think>
+
+    <tool_call>
+    {"name": "look", "arguments": {"at": "sky"}}
+    </tool_call><|im_end|>
+    ~
+    <think>
+
+    </think>
+
+    Yes.<|im_end|>
+    ~
+    <think>
+
+    </think>
+
+    Bye<|im_end|>
+    "#);
+    let json: serde_json::Value = serde_json::from_str(&mask(&["--json"]).ends(0).out).unwrap();
+    assert_eq!(json["sequences"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn fault_40_a_call_that_does_not_fit_has_file_line_and_place() {
+    let said = refused(|t| {
+        t.replacen('\n', &format!("\n{}\n", CALLED.replace("\"look\",\"arg", "\"see\",\"arg")), 1)
+    });
+    insta::assert_snapshot!(said, @r#"error: the data of arm advice: assets/data/advice.jsonl: line 2: messages[1].tool_calls[0].function.name: "see" is not among the row's tools"#);
+}
+
+#[test]
+fn a_study_trains_rows_with_calls_and_the_report_says_what_became_several_sequences() {
+    let micro = Micro::new();
+    let template = include_str!("../../../forwhy-engine/scripts/templates/qwen3.jinja");
+    micro.write("model/chat_template.jinja", template);
+    let file = "assets/data/generic.jsonl";
+    micro.write(file, &format!("{}{CALLED}\n", micro.read(file)));
+    micro.edit("study.toml", "tokens = [600]", "tokens = [3000]");
+    micro.edit("study.toml", "budget = 600", "budget = 3000");
+    let said = micro.run().ends(0);
+    assert!(
+        said.all().contains("3 rows, repetitions counted, are trained as 9 sequences"),
+        "{}",
+        said.all()
+    );
+    let trained: serde_json::Value =
+        serde_json::from_str(&micro.read("run/units/generic-3000-s0/training.json")).unwrap();
+    assert_eq!(trained["split"], serde_json::json!({"rows": 3, "sequences": 9}));
+    assert!(micro.read("run/report.md").contains("3 of them as 9 sequences"));
+    // The run folder's own copy is data as well.
+    let copy = "run/units/generic-3000-s0/data.jsonl";
+    let mask = ["data", "mask", copy, "--model", "model", "--row", "called"];
+    assert!(micro.forwhy(&mask).ends(0).out.contains("sequence 3 of 3"));
 }
