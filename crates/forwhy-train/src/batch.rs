@@ -147,8 +147,7 @@ pub fn rendered(row: &Row, tokenizer: &ChatTokenizer) -> Result<Rendered, Tokeni
     let mut whole = tokenizer.chat(&row.messages, &[], false)?;
     // What a template writes behind the last end-of-turn token is never produced nor read.
     let end = whole.trained.iter().rposition(|t| *t).map_or(whole.ids.len(), |i| i + 1);
-    whole.ids.truncate(end);
-    whole.trained.truncate(end);
+    whole.truncate(end);
     Ok(whole)
 }
 
@@ -167,8 +166,8 @@ fn split(
         return Ok((whole, None));
     }
     let begin = whole.trained.iter().position(|t| *t).unwrap_or(end);
-    let answer = whole.ids.split_off(begin);
-    whole.trained.truncate(begin);
+    let answer = whole.ids[begin..].to_vec();
+    whole.truncate(begin);
     Ok((whole, Some(answer)))
 }
 
@@ -382,7 +381,7 @@ mod tests {
     fn a_corpus_without_anything_to_learn_is_refused() {
         let silent = Group {
             rows: vec!["a".into()],
-            prompt: Rendered { ids: vec![1, 2], trained: vec![true, false] },
+            prompt: Rendered { ids: vec![1, 2], trained: vec![true, false], ..Rendered::default() },
             answers: Vec::new(),
         };
         assert_eq!(silent.loss_tokens(), 0, "the first token has nothing that predicts it");

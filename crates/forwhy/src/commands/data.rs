@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
 use forwhy_core::record::Row;
-use forwhy_engine::tokenizer::{ChatTokenizer, Rendered};
+use forwhy_engine::tokenizer::Rendered;
 use forwhy_engine::weights;
 use forwhy_forge::corpus::{self, Acts};
 use forwhy_train::batch;
@@ -65,7 +65,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
     let files = input(weights::open(&model::chosen(model.as_deref())?))?;
     let rendered = batch::rendered(row, &files.tokenizer);
     let rendered = input(rendered.with_context(|| format!("row {:?}", row.id)))?;
-    let masked = masked(row, &rendered, &files.tokenizer);
+    let masked = masked(row, &rendered);
     if *json {
         return print(&format!("{}\n", serde_json::to_string(&masked)?));
     }
@@ -81,7 +81,7 @@ fn choose<'a>(rows: &'a [Row], id: Option<&str>, data: &Path) -> Result<&'a Row>
     })
 }
 
-fn masked(row: &Row, rendered: &Rendered, tokenizer: &ChatTokenizer) -> Masked {
+fn masked(row: &Row, rendered: &Rendered) -> Masked {
     let mut pieces: Vec<Piece> = Vec::new();
     for (index, (id, trained)) in rendered.ids.iter().zip(&rendered.trained).enumerate() {
         // Nothing comes before the first token that could predict it.
@@ -91,8 +91,10 @@ fn masked(row: &Row, rendered: &Rendered, tokenizer: &ChatTokenizer) -> Masked {
             None => pieces.push(Piece { trained, text: String::new(), ids: vec![*id] }),
         }
     }
+    let mut from = 0;
     for piece in &mut pieces {
-        piece.text = tokenizer.decode(&piece.ids);
+        piece.text = rendered.text_of(from..from + piece.ids.len()).to_string();
+        from += piece.ids.len();
     }
     let trained = pieces.iter().filter(|p| p.trained).map(|p| p.ids.len()).sum();
     Masked { row: row.id.clone(), tokens: rendered.ids.len(), trained, pieces }
