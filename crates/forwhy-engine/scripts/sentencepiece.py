@@ -112,7 +112,7 @@ def forms(size):
     """name -> what differs from the common file."""
     tool = added(size, "<tool>", special=False)
     control = [added(i, text) for i, text in enumerate(CONTROL)]
-    mistral = [added(size + 1 + i, text) for i, text in enumerate(
+    mistral = [added(size + i, text) for i, text in enumerate(
         ["[INST]", "[/INST]", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]"])]
     flagged = [control[0], added(1, "<s>", rstrip=True), added(2, "</s>", lstrip=True), added(size, "<tool>", single_word=True)]
     return dict(

@@ -75,7 +75,9 @@ impl Codec {
         let added = json["added_tokens"].as_array().map_or(&[][..], Vec::as_slice);
         let is_control = |token: &&Value| token["special"] == Value::Bool(true);
         let text: Vec<&Value> = added.iter().filter(|token| !is_control(token)).collect();
-        let ids = added.iter().filter(|token| match prefix {
+        // A character that is unknown becomes a token that no splitting found.
+        let found = added.iter().filter(|token| token["content"] != json["model"]["unk_token"]);
+        let ids = found.filter(|token| match prefix {
             Prefix::Never | Prefix::First => false,
             Prefix::Always => true,
             Prefix::Legacy => token["normalized"] != Value::Bool(true),
