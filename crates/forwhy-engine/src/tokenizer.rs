@@ -54,10 +54,10 @@ pub struct Rendered {
     /// As long as `ids`: content and end-of-turn token of the assistant's turns, nothing else.
     pub trained: Vec<bool>,
     /// The text that was encoded, control tokens included.
-    text: String,
+    pub text: String,
     /// As long as `ids`: where in the text each token ends. A character that several tokens spell
     /// belongs to the first of them.
-    ends: Vec<usize>,
+    pub ends: Vec<usize>,
 }
 
 impl Rendered {
