@@ -188,6 +188,23 @@ fn fault_39_bad_vocabularies_are_refused_by_name() {
     assert!(changed("/added_tokens/1/content", "".into()).contains("added token 1 is empty"));
 }
 
+#[test]
+fn added_tokens_outside_the_vocabulary_keep_the_ids_of_the_file() {
+    let mut json = tokenizer().json().clone();
+    let next = tokenizer().vocab_size() as u32;
+    let added = json["added_tokens"].as_array_mut().unwrap();
+    added.push(json!({"id": next, "content": "<|x|>", "single_word": false, "lstrip": false,
+                      "rstrip": false, "normalized": false, "special": true}));
+    added.push(json!({"id": next + 1, "content": "<call>", "single_word": false, "lstrip": false,
+                      "rstrip": false, "normalized": false, "special": false}));
+    let (template, end_of_turn) = (TEMPLATE.to_string(), "<|end|>".to_string());
+    let parts = ChatParts { template, end_of_turn, pad: None, begin: None };
+    let t = ChatTokenizer::from_json(json, parts).unwrap();
+    assert_eq!(t.encode("a<call>"), [t.encode("a"), vec![next + 1]].concat());
+    assert_eq!(t.decode(&[next + 1, next]), "<call><|x|>");
+    assert_eq!(t.vocab_size() as u32, next + 2);
+}
+
 /// Families' own templates, with their control tokens; the last ends a turn.
 const TEMPLATES: [(&str, &[&str]); 3] = [
     (include_str!("../scripts/templates/qwen2.5.jinja"), &["<|im_start|>", "<|im_end|>"]),

@@ -174,7 +174,8 @@ impl Codec {
             step.pre_tokenize(&mut pieces)?;
         }
         pieces.tokenize(|piece| self.plain.get_model().tokenize(piece.get()))?;
-        pieces.into_encoding(None, 0, OffsetType::Byte)
+        let offsets = if mark.is_some() { OffsetType::Byte } else { OffsetType::None };
+        pieces.into_encoding(None, 0, offsets)
     }
 }
 
