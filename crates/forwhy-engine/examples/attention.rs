@@ -6,7 +6,7 @@ mod usage;
 
 use std::time::Instant;
 
-use forwhy_engine::kernels::AttentionProbe;
+use forwhy_engine::kernels::{self, AttentionProbe};
 use forwhy_engine::shape::Shape;
 
 use usage::{cpu_secs, peak_mib};
@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let threads = rest.first().copied().unwrap_or(1);
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
-    let mut probe = AttentionProbe::new(&Shape::smollm2_135m(), tokens)?;
+    let mut probe = AttentionProbe::new(kernels::chosen()?, &Shape::smollm2_135m(), tokens)?;
     probe.forward();
     probe.backward();
     let (mut forward, mut backward) = (Vec::new(), Vec::new());

@@ -204,6 +204,50 @@ fn fault_39_offsets_outside_or_on_another_tensor_are_refused() {
     assert!(odd.refused().contains("not aligned to 32"));
 }
 
+/// Sentencepiece's vocabulary, its merges left to the scores.
+fn pieces() -> Builder {
+    let mut b = Builder::tiny();
+    b.tensors.remove(0);
+    b.tensor("token_embd.weight", &[4, 9]);
+    let tokens = ["<unk>", "<s>", "<end>", "<0xC3>", "<0xBC>", "\u{2581}", "a", "b", "ab"];
+    b.set("tokenizer.ggml.model", string("llama"))
+        .set("tokenizer.ggml.tokens", strings(&tokens))
+        .set("tokenizer.ggml.scores", floats(&[0.0, 0.0, 0.0, 0.0, 0.0, -2.0, -3.0, -4.0, -1.0]))
+        .set("tokenizer.ggml.token_type", ints(&[2, 3, 3, 6, 6, 1, 1, 1, 1]))
+        .set("tokenizer.ggml.bos_token_id", int(1))
+        .set("tokenizer.ggml.eos_token_id", int(2))
+}
+
+fn floats(items: &[f32]) -> Vec<u8> {
+    let mut bytes = [9u32.to_le_bytes(), 6u32.to_le_bytes()].concat();
+    bytes.extend((items.len() as u64).to_le_bytes());
+    items.iter().for_each(|n| bytes.extend(n.to_le_bytes()));
+    bytes
+}
+
+#[test]
+fn a_vocabulary_of_scored_pieces_is_read() {
+    let with = pieces().open().unwrap().tokenizer;
+    assert_eq!(with.encode("ab a"), [5, 8, 5, 6]);
+    assert_eq!(with.encode("\u{fc}x"), [5, 3, 4, 0]);
+    assert_eq!(with.decode(&[5, 8, 5, 3, 4]), "ab \u{fc}");
+    assert_eq!((with.begin(), with.end_of_turn(), with.vocab_size()), (Some("<s>"), 2, 9));
+    // GGUF type 7 is a bool.
+    let no = [7u32.to_le_bytes().to_vec(), vec![0]].concat();
+    let without = pieces().set("tokenizer.ggml.add_space_prefix", no).open().unwrap().tokenizer;
+    assert_eq!(without.encode("ab a"), [8, 5, 6]);
+}
+
+#[test]
+fn fault_39_scores_that_do_not_fit_are_refused() {
+    let few = pieces().set("tokenizer.ggml.scores", floats(&[0.0]));
+    assert!(few.refused().contains("9 tokens, but 1 scores"));
+    let none = pieces().set("tokenizer.ggml.scores", strings(&["x"]));
+    assert!(none.refused().contains("tokenizer.ggml.scores"));
+    let nan = pieces().set("tokenizer.ggml.scores", floats(&[f32::NAN; 9]));
+    assert!(nan.refused().contains("a list of numbers"));
+}
+
 #[test]
 fn fault_39_what_is_not_supported_is_named() {
     let mut quantised = Builder::tiny();
@@ -213,8 +257,8 @@ fn fault_39_what_is_not_supported_is_named() {
     assert!(mamba.refused().contains("architecture \"mamba\""));
     let tekken = Builder::tiny().set("tokenizer.ggml.pre", string("tekken"));
     assert!(tekken.refused().contains("pre-tokenizer \"tekken\""));
-    let pieces = Builder::tiny().set("tokenizer.ggml.model", string("llama"));
-    assert!(pieces.refused().contains("tokenizer \"llama\""));
+    let pieces = Builder::tiny().set("tokenizer.ggml.model", string("t5"));
+    assert!(pieces.refused().contains("tokenizer \"t5\""));
     let yarn = Builder::tiny().set("llama.rope.scaling.type", string("yarn"));
     assert!(yarn.refused().contains("yarn"));
     let mut extra = Builder::tiny();

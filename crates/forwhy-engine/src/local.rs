@@ -24,6 +24,7 @@ use crate::llama::{Llama, NamedTensor, Scope};
 use crate::pack::Pack;
 use crate::score::Branches;
 use crate::shape::{Layout, Shape};
+use crate::spelling::Spelling;
 use crate::tokenizer::{ChatTokenizer, SequenceError};
 use crate::trunk::TrunkCache;
 use crate::weights::{ModelFiles, WeightError, load_into};
@@ -40,6 +41,7 @@ pub struct LocalModel {
     name: String,
     base: String,
     tokenizer: ChatTokenizer,
+    spelling: Spelling,
     shape: Shape,
     threads: usize,
     state: Mutex<State>,
@@ -86,7 +88,8 @@ impl LocalModel {
         let base = files.source.hash();
         let state = Mutex::new(State { llama, revision: Some(base.clone()) });
         let ModelFiles { name, tokenizer, .. } = files;
-        Ok(LocalModel { name, base, tokenizer, shape, threads, state })
+        let spelling = Spelling::of(&tokenizer);
+        Ok(LocalModel { name, base, tokenizer, spelling, shape, threads, state })
     }
 
     /// Its tokenizer.
@@ -230,8 +233,9 @@ impl LocalModel {
         let jobs: Vec<Job> =
             batch.iter().map(|p| Job { prompt: &p.prompt, sampling: &p.effective }).collect();
         let stops = |index: usize, ids: &[u32]| {
-            let stop = &batch[index].effective.stop;
-            !stop.is_empty() && cut(&self.tokenizer.decode(ids), stop).is_some()
+            let Planned { prompt, effective, .. } = batch[index];
+            let stop = &effective.stop;
+            !stop.is_empty() && cut(&self.spelling.text_behind(prompt, ids), stop).is_some()
         };
         // A model trained on documents may end a turn as it ends a document.
         let ends = [self.tokenizer.end_of_turn(), self.tokenizer.end_of_text()];
@@ -245,7 +249,7 @@ impl LocalModel {
     }
 
     fn reply(&self, plan: &Planned, written: Written) -> Reply {
-        let mut text = self.tokenizer.decode(&written.ids);
+        let mut text = self.spelling.text_behind(&plan.prompt, &written.ids);
         if let Some(at) = cut(&text, &plan.effective.stop) {
             text.truncate(at);
         }
@@ -290,18 +294,29 @@ impl LocalModel {
             return bad("a continuation with an empty text");
         }
         let prompt = self.prompt(&request.messages, &[])?;
-        let ends = request.continuations.iter().map(|c| self.end(c)).collect();
+        let ends = request.continuations.iter().map(|c| self.end(&prompt, c)).collect();
         let branches = Branches { prompt, ends };
         let checked = self.lock().and_then(|state| branches.check(&state.llama));
         checked.map_err(|e| failed(&e))?;
         Ok(branches)
     }
 
-    /// Ids of prefix, text and end of turn; how many belong to the prefix.
-    fn end(&self, continuation: &Continuation) -> (Vec<u32>, usize) {
-        let mut ids = self.tokenizer.encode(&continuation.prefix);
+    /// Ids of prefix, text and end of turn as the template writes them behind the prompt; how many
+    /// belong to the prefix.
+    fn end(&self, prompt: &[u32], continuation: &Continuation) -> (Vec<u32>, usize) {
+        let Continuation { prefix, text } = continuation;
+        let (lead, tail) = self.tokenizer.blanks();
+        let mut ids = Vec::new();
+        let text = if prefix.is_empty() {
+            format!("{lead}{text}{tail}")
+        } else {
+            ids = self.tokenizer.encode_behind(prompt, &format!("{lead}{prefix}"));
+            format!("{text}{tail}")
+        };
         let given = ids.len();
-        ids.extend(self.tokenizer.encode(&continuation.text));
+        let before = if ids.is_empty() { prompt } else { &ids };
+        let text = self.tokenizer.encode_behind(before, &text);
+        ids.extend(text);
         ids.push(self.tokenizer.end_of_turn());
         (ids, given)
     }

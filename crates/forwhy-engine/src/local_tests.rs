@@ -8,6 +8,7 @@ use forwhy_core::chat::Message;
 use forwhy_core::model::{
     Continuation, Ended, GenerateRequest, Model, ModelError, Sampling, ScoreRequest,
 };
+use forwhy_testkit::pieces_model::{FAMILIES, pieces_model_dir};
 use forwhy_testkit::tiny_model::tiny_model_dir;
 
 use super::LocalModel;
@@ -168,4 +169,57 @@ fn the_identity_says_that_replies_are_decoded_in_8_bits() {
     model.set_decode_weights(DecodeWeights::Own).unwrap();
     assert_eq!(model.identity().revision, plain);
     assert_eq!(scored, score(&model, "", "Hello"), "texts are scored in f32 in any case");
+}
+
+fn pieces_model(family: (&str, &str)) -> LocalModel {
+    let dir = tempfile::tempdir().unwrap();
+    pieces_model_dir(dir.path(), family, 1).unwrap();
+    LocalModel::load(weights::open(dir.path()).unwrap(), 1).unwrap()
+}
+
+#[test]
+fn a_scored_answer_has_the_tokens_and_log_probabilities_of_the_trained_one() {
+    for family in FAMILIES {
+        let model = pieces_model(family);
+        let chat = [Message::user("Hi"), Message::assistant("The ferry, \u{1f600}")];
+        let rendered = model.tokenizer().chat(&chat, &[], false).unwrap();
+        let mut pack = Pack::new();
+        pack.push_sequence(&rendered.ids, &rendered.trained);
+        let trained = model.with_llama(|llama| llama.logprobs(&[pack]).unwrap().concat()).unwrap();
+        let scored = score(&model, "", "The ferry, \u{1f600}");
+        assert_eq!(scored.len(), trained.len(), "{}", family.0);
+        assert!(scored.iter().zip(&trained).all(|(a, b)| (a - b).abs() < 1e-4), "{}", family.0);
+        // The border stands where the prefix ends.
+        let tail = score(&model, "The", " ferry, \u{1f600}");
+        assert!(
+            scored[scored.len() - tail.len()..]
+                .iter()
+                .zip(&tail)
+                .all(|(a, b)| (a - b).abs() < 1e-4)
+        );
+    }
+}
+
+#[test]
+fn a_reply_continues_its_prompt_with_all_its_spaces() {
+    for family in FAMILIES {
+        let model = pieces_model(family);
+        let chat = [Message::user("Hi"), Message::assistant("The ferry")];
+        let rendered = model.tokenizer().chat(&chat, &[], false).unwrap();
+        let mut pack = Pack::new();
+        pack.push_sequence(&rendered.ids, &rendered.trained);
+        let lent = model.with_llama(|llama| {
+            let config = TrainConfig { learning_rate: 1e-2, ..TrainConfig::default() };
+            let mut trainer = Trainer::new(llama, config).unwrap();
+            (0..40).for_each(|_| {
+                trainer.step(std::slice::from_ref(&pack)).unwrap();
+            });
+        });
+        lent.unwrap();
+        let greedy = Sampling { temperature: 0.0, max_tokens: 20, ..Sampling::default() };
+        let reply = now(model.generate(&[request("Hi", greedy)])).remove(0).unwrap();
+        let text = model.tokenizer().chat_text(&chat, &[], false).unwrap();
+        assert_eq!(reply.ended, Ended::Complete, "{}: {}", family.0, reply.text);
+        assert!(text.ends_with(&format!("[/INST]{}</s>", reply.text)), "{text} {:?}", reply.text);
+    }
 }

@@ -110,7 +110,7 @@ impl Pack {
 
     /// Adds another pack behind this one; the two do not see one another.
     pub fn push_pack(&mut self, other: &Pack) {
-        let (segments, rows) = (self.segments.len(), self.rows);
+        let (segments, rows) = (self.segments.len(), self.rows());
         for Segment { ids, parent } in &other.segments {
             self.push_segment(ids.clone(), parent.map(|p| p + segments));
         }

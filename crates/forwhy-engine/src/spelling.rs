@@ -1,15 +1,23 @@
 //! Replies as text while they are written.
 //!
-//! 1. [`Spelling`] knows the bytes of each token; a character may be spread over several.
+//! 1. [`Spelling`] knows the bytes of each token; a character may be spread over several. A reply
+//!    continues its prompt: a space at its beginning is the model's own, unless the tokenizer writes
+//!    one in front of every text there.
 //! 2. [`TextStream`] takes them as they come and gives text that is certain: whole characters, nothing
 //!    that may be the beginning of a stop text, nothing from where a tool call may begin.
+
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 
 use crate::tokenizer::ChatTokenizer;
 
 /// The bytes of each token.
-pub struct Spelling(Vec<Box<[u8]>>);
+pub struct Spelling {
+    bytes: Vec<Box<[u8]>>,
+    /// Tokens behind which the tokenizer writes a space that the text does not have.
+    opening: BTreeSet<u32>,
+}
 
 impl Spelling {
     /// Of a tokenizer; ids that it leaves out are spelt with no bytes.
@@ -28,19 +36,42 @@ impl Spelling {
             spell(id, if byte_level { of_letters(text, &bytes) } else { of_piece(text) });
         }
         for token in json["added_tokens"].as_array().into_iter().flatten() {
-            spell(&token["id"], token["content"].as_str().unwrap_or_default().into());
+            let id = token["id"].as_u64().and_then(|id| u32::try_from(id).ok());
+            let text = id.and_then(|id| tokenizer.token(id)).unwrap_or_default();
+            let bytes = if byte_level { text.into_bytes() } else { of_piece(&text) };
+            spell(&token["id"], bytes);
         }
-        Spelling(spelling)
+        Spelling { bytes: spelling, opening: tokenizer.opening().clone() }
     }
 
     /// The bytes of a token; none of an id outside the vocabulary.
     pub fn bytes(&self, id: u32) -> &[u8] {
-        self.0.get(id as usize).map_or(&[], |bytes| bytes)
+        self.bytes.get(id as usize).map_or(&[], |bytes| bytes)
+    }
+
+    /// The bytes of a token behind another.
+    pub fn bytes_behind(&self, before: Option<u32>, id: u32) -> &[u8] {
+        let bytes = self.bytes(id);
+        match before.is_some_and(|before| self.opening.contains(&before)) {
+            true => bytes.strip_prefix(b" ").unwrap_or(bytes),
+            false => bytes,
+        }
+    }
+
+    /// The text of tokens that continue `before`, broken UTF-8 as U+FFFD.
+    pub fn text_behind(&self, before: &[u32], ids: &[u32]) -> String {
+        let mut last = before.last().copied();
+        let mut bytes = Vec::new();
+        for id in ids {
+            bytes.extend_from_slice(self.bytes_behind(last, *id));
+            last = Some(*id);
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// One more than the largest id.
     pub fn vocab_size(&self) -> usize {
-        self.0.len()
+        self.bytes.len()
     }
 }
 

@@ -3,32 +3,38 @@
 //! 1. Every tokenizer is a `tokenizer.json` (the format of the `tokenizers` crate): read from a
 //!    directory, or composed from the vocabulary and merges of a GGUF file. So both take one path and
 //!    can be exported.
-//! 2. Control tokens (`<|im_end|>`) are taken out of it. They come only from the chat template, never
-//!    from content: a message that contains the text `<|im_end|>` is encoded as plain text.
+//! 2. Control tokens (`<|im_end|>`) come only from the chat template, never from content: a message
+//!    that contains the text `<|im_end|>` is encoded as plain text.
 //! 3. [`ChatTokenizer::chat`] renders with the model's template, cuts where an assistant's content
-//!    begins, splits at control tokens, and encodes what lies between.
+//!    begins, and encodes each piece as it stands behind the one before it.
 //!
 //! The cut makes a supervised example and a generation prompt agree: the ids of a chat begin with
 //! the ids of the prompt for its last turn. Hugging Face's `apply_chat_template` gives the same ids
 //! unless a token would span the cut (an answer that begins with white space, in some vocabularies).
 
 mod bpe;
+mod codec;
+mod control;
+mod pieces;
 mod sequences;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::ops::Range;
 
 use forwhy_core::chat::Message;
 use forwhy_core::tool::ToolDefinition;
-use serde_json::{Value, json};
-use tokenizers::Tokenizer;
+use serde_json::Value;
 
 pub use self::bpe::{BpeParts, PreTokenizer};
+use self::codec::Codec;
+use self::control::Control;
+pub(crate) use self::pieces::merges_of;
 pub use self::sequences::SequenceError;
 use crate::render::{RenderError, Template, Turns};
 
 /// A tokenizer with the chat template of its model.
 pub struct ChatTokenizer {
-    plain: Tokenizer,
+    codec: Codec,
     /// Complete, as it would stand in `tokenizer.json`.
     json: Value,
     control: Control,
@@ -37,16 +43,39 @@ pub struct ChatTokenizer {
     end_of_text: u32,
     pad: u32,
     begin: Option<String>,
+    /// See [`ChatTokenizer::blanks`].
+    blanks: (String, String),
     vocab_size: usize,
 }
 
 /// A chat or document as ids. `trained[i]`: the model would have to produce `ids[i]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rendered {
     /// Token ids.
     pub ids: Vec<u32>,
     /// As long as `ids`: content and end-of-turn token of the assistant's turns, nothing else.
     pub trained: Vec<bool>,
+    /// The text that was encoded, control tokens included.
+    pub text: String,
+    /// As long as `ids`: where in the text each token ends. A character that several tokens spell
+    /// belongs to the first of them.
+    pub ends: Vec<usize>,
+}
+
+impl Rendered {
+    /// The text of some of the tokens. Neighbouring ranges join to the exact text.
+    pub fn text_of(&self, range: Range<usize>) -> &str {
+        let end = |tokens: usize| tokens.checked_sub(1).map_or(0, |last| self.ends[last]);
+        &self.text[end(range.start)..end(range.end)]
+    }
+
+    /// Keeps the first `tokens`.
+    pub fn truncate(&mut self, tokens: usize) {
+        self.ids.truncate(tokens);
+        self.trained.truncate(tokens);
+        self.ends.truncate(tokens);
+        self.text.truncate(self.ends.last().copied().unwrap_or(0));
+    }
 }
 
 /// What `tokenizer.json` does not say.
@@ -107,7 +136,7 @@ impl ChatTokenizer {
             pad: Some(text(parts.pad)?),
             begin: parts.begin.map(text).transpose()?,
         };
-        for id in parts.control.iter().chain(&parts.whole) {
+        for id in parts.control.iter().chain(&parts.whole).chain(&parts.unknown) {
             text(*id)?;
         }
         Self::from_json(bpe::to_json(&parts)?, chat)
@@ -116,9 +145,12 @@ impl ChatTokenizer {
     /// From the content of a `tokenizer.json`.
     pub fn from_json(json: Value, chat: ChatParts) -> Result<Self, TokenizerError> {
         let control = Control::of(&json)?;
-        let plain = plain_tokenizer(&json, &control)?;
+        let end_of_text = control.end_of_text();
+        let ends = end_of_text.and_then(|id| control.by_id.get(&id)).map(String::as_str);
+        let steering = [Some(chat.end_of_turn.as_str()), chat.begin.as_deref(), ends];
+        let codec = Codec::of(&json, &control, &steering.map(Option::unwrap_or_default))?;
         let id = |text: &str| {
-            let found = control.by_text.get(text).copied().or_else(|| plain.token_to_id(text));
+            let found = codec.id(text);
             found.ok_or_else(|| bad(format!("its token {text:?} is not in the vocabulary")))
         };
         let end_of_turn = id(&chat.end_of_turn)?;
@@ -128,11 +160,11 @@ impl ChatTokenizer {
         }
         let begin = chat.begin.as_deref().unwrap_or_default();
         let template = Template::new(&chat.template, begin, &chat.end_of_turn)?;
-        let largest = control.by_id.keys().copied().chain(plain.get_vocab(true).into_values());
-        let vocab_size = largest.max().map_or(0, |id| id as usize + 1);
-        let end_of_text = control.end_of_text().unwrap_or(end_of_turn);
+        let blanks = blanks(&template, &chat.end_of_turn).unwrap_or_default();
+        let vocab_size = codec.largest().map_or(0, |id| id as usize + 1);
+        let end_of_text = end_of_text.unwrap_or(end_of_turn);
         Ok(ChatTokenizer {
-            plain,
+            codec,
             json,
             control,
             template,
@@ -140,36 +172,28 @@ impl ChatTokenizer {
             end_of_text,
             pad,
             begin: chat.begin,
+            blanks,
             vocab_size,
         })
     }
 
-    /// Ids of plain text: no token added, and control tokens in it are mere text. Bytes that the
-    /// vocabulary lacks (SmolLM2: some control characters) are left out, as Hugging Face does.
+    /// Ids of a plain text of its own: no token added, and control tokens in it are mere text. Bytes
+    /// that the vocabulary lacks (SmolLM2: some control characters) are left out, as Hugging Face does.
     pub fn encode(&self, text: &str) -> Vec<u32> {
-        match self.plain.encode_fast(text, false) {
-            Ok(encoding) => encoding.get_ids().to_vec(),
-            // The models accepted in `plain_tokenizer` (BPE) have no case that fails.
-            Err(error) => unreachable!("BPE refused a text: {error}"),
-        }
+        self.codec.encode(text, None)
     }
 
-    /// The text of ids; control tokens as their text, ids outside the vocabulary left out, broken
-    /// UTF-8 as U+FFFD.
+    /// Ids of plain text that continues what `before` ends with: it gets no space in front that the
+    /// text does not have, where [`ChatTokenizer::encode`] gives one (sentencepiece).
+    pub fn encode_behind(&self, before: &[u32], text: &str) -> Vec<u32> {
+        self.codec.encode(text, before.last().copied())
+    }
+
+    /// The text of ids as Hugging Face decodes them: as a text of its own, from which sentencepiece
+    /// tokenizers take a space in front; control tokens as their text, ids outside the vocabulary
+    /// left out, broken UTF-8 as U+FFFD. A reply continues a prompt: [`crate::spelling`].
     pub fn decode(&self, ids: &[u32]) -> String {
-        let mut text = String::new();
-        let mut rest = ids;
-        while !rest.is_empty() {
-            let known = |id: &u32| self.control.by_id.contains_key(id);
-            let plain = rest.iter().position(known).unwrap_or(rest.len());
-            // Decoding fails for no BPE decoder; what it cannot say is left out.
-            text.push_str(&self.plain.decode(&rest[..plain], false).unwrap_or_default());
-            if let Some(token) = rest.get(plain).and_then(|id| self.control.by_id.get(id)) {
-                text.push_str(token);
-            }
-            rest = rest.get(plain + 1..).unwrap_or_default();
-        }
-        text
+        self.codec.decode(ids)
     }
 
     /// Id that ends a turn.
@@ -187,6 +211,12 @@ impl ChatTokenizer {
         self.pad
     }
 
+    /// White space that the template writes before and behind an answer (Llama 2: a space each), and
+    /// that the model therefore writes. None of a template that writes more than that (thinking).
+    pub fn blanks(&self) -> (&str, &str) {
+        (&self.blanks.0, &self.blanks.1)
+    }
+
     /// Text of the token that begins a text, if the model has one.
     pub fn begin(&self) -> Option<&str> {
         self.begin.as_deref()
@@ -195,6 +225,16 @@ impl ChatTokenizer {
     /// One more than the largest id.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
+    }
+
+    /// A token as it stands in the normalized text.
+    pub(crate) fn token(&self, id: u32) -> Option<String> {
+        self.codec.token(id)
+    }
+
+    /// Tokens behind which a space is written that the text does not have.
+    pub(crate) fn opening(&self) -> &BTreeSet<u32> {
+        self.codec.opening()
     }
 
     /// The content of a `tokenizer.json` for this tokenizer.
@@ -236,10 +276,10 @@ impl ChatTokenizer {
         add_generation_prompt: bool,
     ) -> Result<Rendered, TokenizerError> {
         let turns = Turns::new(messages, tools);
-        let mark = unused_char(&turns, self.template.source());
+        let mark = self.unused_char(&turns);
         let marked = turns.map_texts(&|text| self.control.mark(text, mark));
         let text = self.template.render(&marked, add_generation_prompt)?;
-        let mut rendered = Rendered { ids: Vec::new(), trained: Vec::new() };
+        let mut rendered = Rendered::default();
         let (mut from, mut turn) = (0, None);
         for index in marked.assistant() {
             let prompt = self.template.render(&marked.first(index), true)?;
@@ -258,9 +298,14 @@ impl ChatTokenizer {
 
     /// A document as ids: all trained, ended by the end-of-text token.
     pub fn document(&self, text: &str) -> Rendered {
-        let mut ids = self.encode(text);
-        ids.push(self.end_of_text);
-        Rendered { trained: vec![true; ids.len()], ids }
+        let mut document = Rendered::default();
+        let mark = unused_in(|c| text.contains(c));
+        self.push_text(&self.control.mark(text, mark), mark, &mut document);
+        document.ids.push(self.end_of_text);
+        document.text.push_str(self.control_text(self.end_of_text).unwrap_or_default());
+        document.ends.push(document.text.len());
+        document.trained.resize(document.ids.len(), true);
+        document
     }
 
     /// Encodes template text between two cuts. If it begins with the content of an assistant's
@@ -273,12 +318,7 @@ impl ChatTokenizer {
         out: &mut Rendered,
     ) -> Result<(), TokenizerError> {
         let begin = out.ids.len();
-        for part in self.control.split(text) {
-            match part {
-                Part::Control(id) => out.ids.push(id),
-                Part::Plain(text) => out.ids.extend(self.encode(&text.replace(mark, ""))),
-            }
-        }
+        self.push_text(text, mark, out);
         out.trained.resize(out.ids.len(), false);
         let Some(turn) = turn else { return Ok(()) };
         let Some(end) = out.ids[begin..].iter().position(|id| *id == self.end_of_turn) else {
@@ -288,128 +328,43 @@ impl ChatTokenizer {
         out.trained[begin..=begin + end].fill(true);
         Ok(())
     }
+
+    /// Encodes a text in which `mark` breaks what is no control token.
+    fn push_text(&self, text: &str, mark: char, out: &mut Rendered) {
+        let mut from = 0;
+        for token in self.codec.encode_marked(text, mark, out.ids.last().copied()) {
+            let to = text.ceil_char_boundary(token.end.clamp(from, text.len()));
+            out.text.extend(text[from..to].chars().filter(|c| *c != mark));
+            out.ids.push(token.id);
+            out.ends.push(out.text.len());
+            from = to;
+        }
+        // What no token spells goes with the last one.
+        out.text.extend(text[from..].chars().filter(|c| *c != mark));
+        if let Some(end) = out.ends.last_mut() {
+            *end = out.text.len();
+        }
+    }
 }
 
-/// A character that occurs neither in the chat nor in the template; a Unicode non-character, unless
-/// somebody uses all of them.
-fn unused_char(turns: &Turns, template: &str) -> char {
-    let used = |c: char| template.contains(c) || turns.contains(c);
+/// What a template writes around an answer, if it is white space.
+fn blanks(template: &Template, end_of_turn: &str) -> Option<(String, String)> {
+    const ANSWER: &str = "answer";
+    let chat = [Message::user("question"), Message::assistant(ANSWER)];
+    let turns = Turns::new(&chat, &[]);
+    let prompt = template.render(&turns.first(1), true).ok()?;
+    let whole = template.render(&turns, false).ok()?;
+    let (lead, rest) = whole.strip_prefix(&prompt)?.split_once(ANSWER)?;
+    let (tail, _) = rest.split_once(end_of_turn)?;
+    let blank = |text: &str| text.trim().is_empty();
+    (blank(lead) && blank(tail)).then(|| (lead.to_string(), tail.to_string()))
+}
+
+/// A character that is not used; a Unicode non-character, unless somebody uses all of them.
+fn unused_in(used: impl Fn(char) -> bool) -> char {
     let candidates = ('\u{fdd0}'..='\u{fdef}').chain('\u{e000}'..=char::MAX);
     // The range is larger than any chat that fits into a model.
     candidates.into_iter().find(|c| !used(*c)).unwrap_or('\u{fdd0}')
-}
-
-/// The control tokens of a tokenizer.
-struct Control {
-    by_text: BTreeMap<String, u32>,
-    by_id: BTreeMap<u32, String>,
-}
-
-enum Part<'a> {
-    Control(u32),
-    Plain(&'a str),
-}
-
-impl Control {
-    /// The special ones among the `added_tokens`.
-    fn of(json: &Value) -> Result<Self, TokenizerError> {
-        let mut control = Control { by_text: BTreeMap::new(), by_id: BTreeMap::new() };
-        for token in json["added_tokens"].as_array().into_iter().flatten() {
-            let flag = |name: &str| token[name] == Value::Bool(true);
-            if !flag("special") {
-                continue;
-            }
-            let id = token["id"].as_u64().and_then(|id| u32::try_from(id).ok());
-            let (Some(id), Some(text)) = (id, token["content"].as_str()) else {
-                return Err(bad(format!("an added token without id or content: {token}")));
-            };
-            if text.is_empty() || flag("lstrip") || flag("rstrip") || flag("single_word") {
-                let what = "empty, or with lstrip, rstrip or single_word, which is not supported";
-                return Err(bad(format!("control token {text:?} is {what}")));
-            }
-            control.by_text.insert(text.into(), id);
-            control.by_id.insert(id, text.into());
-        }
-        Ok(control)
-    }
-
-    fn end_of_text(&self) -> Option<u32> {
-        let names = ["<|endoftext|>", "<|end_of_text|>", "</s>"];
-        names.iter().find_map(|name| self.by_text.get(*name).copied())
-    }
-
-    /// The first control token in `text`: where, and which; the longest of several at one place.
-    fn first<'a>(&'a self, text: &str) -> Option<(usize, &'a str, u32)> {
-        let found =
-            self.by_text.iter().filter_map(|(t, id)| Some((text.find(t)?, t.as_str(), *id)));
-        found.min_by_key(|(at, token, _)| (*at, std::cmp::Reverse(token.len())))
-    }
-
-    fn split<'a>(&'a self, text: &'a str) -> impl Iterator<Item = Part<'a>> {
-        let mut parts = Vec::new();
-        let mut rest = text;
-        while let Some((at, token, id)) = self.first(rest) {
-            parts.push(Part::Plain(&rest[..at]));
-            parts.push(Part::Control(id));
-            rest = &rest[at + token.len()..];
-        }
-        parts.push(Part::Plain(rest));
-        parts.into_iter().filter(|p| !matches!(p, Part::Plain("")))
-    }
-
-    /// Breaks every control token's text in a content with `mark`, behind its first character.
-    fn mark(&self, text: &str, mark: char) -> String {
-        let (mut content, mut rest) = (String::new(), text);
-        while let Some((at, token, _)) = self.first(rest) {
-            let border = at + token.chars().next().map_or(0, char::len_utf8);
-            content.push_str(&rest[..border]);
-            content.push(mark);
-            rest = &rest[border..];
-        }
-        content + rest
-    }
-}
-
-/// The tokenizer without its control tokens, and without anything that it would add.
-fn plain_tokenizer(json: &Value, control: &Control) -> Result<Tokenizer, TokenizerError> {
-    if json["model"]["type"] != "BPE" {
-        let kind = &json["model"]["type"];
-        return Err(bad(format!("model type {kind}; only \"BPE\" is supported")));
-    }
-    // A tokenizer that marks the begin of a text (sentencepiece) would mark every piece of a chat.
-    if !is_byte_level(&json["pre_tokenizer"]) {
-        let what = "only byte-level BPE without a prefixed space is supported";
-        return Err(bad(format!("pre-tokenizer {}; {what}", json["pre_tokenizer"])));
-    }
-    let mut plain = json.clone();
-    let kept = json["added_tokens"].as_array().into_iter().flatten();
-    let kept: Vec<&Value> = kept.filter(|t| t["special"] != Value::Bool(true)).collect();
-    plain["added_tokens"] = json!(kept);
-    for unused in ["post_processor", "truncation", "padding"] {
-        plain[unused] = Value::Null;
-    }
-    let model = &mut plain["model"];
-    // Random merges are for training a tokenizer away from habits; here equal texts get equal ids.
-    model["dropout"] = Value::Null;
-    if let Some(vocab) = model["vocab"].as_object_mut() {
-        vocab.retain(|text, _| !control.by_text.contains_key(text));
-    }
-    // An unknown byte must not become a control token (content could smuggle one in), and BPE fails
-    // on one if the token for it is not in the vocabulary.
-    let known = |t: &str| model["vocab"].get(t).is_some();
-    if !model["unk_token"].as_str().is_some_and(known) {
-        model["unk_token"] = Value::Null;
-    }
-    let text = plain.to_string();
-    text.parse().map_err(|e| bad(format!("tokenizer.json cannot be read: {e}")))
-}
-
-/// Whether text becomes byte-level symbols and gets nothing in front.
-fn is_byte_level(pre_tokenizer: &Value) -> bool {
-    let steps = pre_tokenizer["pretokenizers"].as_array();
-    let steps = steps.map_or(std::slice::from_ref(pre_tokenizer), Vec::as_slice);
-    let plain = |step: &Value| step["add_prefix_space"] != Value::Bool(true);
-    steps.iter().any(|step| step["type"] == "ByteLevel") && steps.iter().all(plain)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@ use forwhy_core::chat::Role;
 use forwhy_core::tool::ToolCall;
 
 use proptest::prelude::*;
+use serde_json::json;
 
 const TEMPLATE: &str = "{% for m in messages %}{{ '<|start|>' + m.role + '\n' + m.content + \
     '<|end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|start|>assistant\n' }}{% endif %}";
@@ -15,9 +16,20 @@ fn parts() -> BpeParts {
     vocab.extend(["Ġ", "Ċ", "ĊĊ", "Ġa", "as", "12"].map(String::from));
     let merges = ["Ċ Ċ", "Ġ a", "a s", "1 2"].map(String::from).to_vec();
     let template = TEMPLATE.to_string();
-    let (control, whole, begin) = (vec![0, 1, 2], Vec::new(), None);
-    let pre = PreTokenizer::SmolLm;
-    BpeParts { vocab, merges, pre, control, whole, end_of_turn: 2, pad: 2, begin, template }
+    let (control, whole) = (vec![0, 1, 2], Vec::new());
+    let (pre, begin, unknown) = (PreTokenizer::SmolLm, None, None);
+    BpeParts {
+        vocab,
+        merges,
+        pre,
+        control,
+        whole,
+        end_of_turn: 2,
+        pad: 2,
+        begin,
+        unknown,
+        template,
+    }
 }
 
 fn tokenizer() -> ChatTokenizer {
@@ -173,7 +185,24 @@ fn fault_39_bad_vocabularies_are_refused_by_name() {
     assert!(changed("/pre_tokenizer", json!({"type": "Metaspace"})).contains("Metaspace"));
     let prefixed = "/pre_tokenizer/pretokenizers/1/add_prefix_space";
     assert!(changed(prefixed, true.into()).contains("without a prefixed space"));
-    assert!(changed("/added_tokens/1/rstrip", true.into()).contains("rstrip"));
+    assert!(changed("/added_tokens/1/content", "".into()).contains("added token 1 is empty"));
+}
+
+#[test]
+fn added_tokens_outside_the_vocabulary_keep_the_ids_of_the_file() {
+    let mut json = tokenizer().json().clone();
+    let next = tokenizer().vocab_size() as u32;
+    let added = json["added_tokens"].as_array_mut().unwrap();
+    added.push(json!({"id": next, "content": "<|x|>", "single_word": false, "lstrip": false,
+                      "rstrip": false, "normalized": false, "special": true}));
+    added.push(json!({"id": next + 1, "content": "<call>", "single_word": false, "lstrip": false,
+                      "rstrip": false, "normalized": false, "special": false}));
+    let (template, end_of_turn) = (TEMPLATE.to_string(), "<|end|>".to_string());
+    let parts = ChatParts { template, end_of_turn, pad: None, begin: None };
+    let t = ChatTokenizer::from_json(json, parts).unwrap();
+    assert_eq!(t.encode("a<call>"), [t.encode("a"), vec![next + 1]].concat());
+    assert_eq!(t.decode(&[next + 1, next]), "<call><|x|>");
+    assert_eq!(t.vocab_size() as u32, next + 2);
 }
 
 /// Families' own templates, with their control tokens; the last ends a turn.

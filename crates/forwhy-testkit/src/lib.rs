@@ -2,4 +2,5 @@
 //! code, so that whole studies run offline in seconds.
 
 pub mod micro_study;
+pub mod pieces_model;
 pub mod tiny_model;

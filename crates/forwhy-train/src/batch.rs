@@ -440,7 +440,7 @@ mod tests {
 
     #[test]
     fn a_corpus_without_anything_to_learn_is_refused() {
-        let whole = Rendered { ids: vec![1, 2], trained: vec![true, false] };
+        let whole = Rendered { ids: vec![1, 2], trained: vec![true, false], ..Rendered::default() };
         let silent = Group { rows: vec!["a".into()], body: Body::Whole(whole) };
         assert_eq!(silent.loss_tokens(), 0, "the first token has nothing that predicts it");
         let error = groups(&[], &model().tokenizer, 4096).unwrap_err().to_string();

@@ -1,10 +1,11 @@
-//! Byte-level BPE tokenizers in parts, as GGUF files hold them, made into a `tokenizer.json`.
+//! BPE tokenizers in parts, as GGUF files hold them, made into a `tokenizer.json`.
 
 use serde_json::{Value, json};
 
+use super::pieces;
 use super::{TokenizerError, bad};
 
-/// A byte-level BPE tokenizer in parts.
+/// A BPE tokenizer in parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BpeParts {
     /// Token texts, in order of their ids.
@@ -23,6 +24,8 @@ pub struct BpeParts {
     pub pad: u32,
     /// Id that begins a text, if the model has one.
     pub begin: Option<u32>,
+    /// Id that stands for what the vocabulary lacks, if there is one.
+    pub unknown: Option<u32>,
     /// The chat template, Jinja.
     pub template: String,
 }
@@ -36,14 +39,22 @@ pub enum PreTokenizer {
     Llama3,
     /// Digits one by one; text is brought to Unicode's composed form (NFC) first.
     Qwen2,
+    /// Sentencepiece's: not at all. Spaces are written as U+2581, and what the vocabulary lacks as
+    /// bytes.
+    Pieces {
+        /// Whether a text gets a space in front.
+        prefix: bool,
+    },
 }
 
 impl PreTokenizer {
-    /// The steps of `pre_tokenizer` in `tokenizer.json`.
-    fn steps(self) -> Value {
+    /// `pre_tokenizer` in `tokenizer.json`.
+    fn pre_tokenizer(self) -> Value {
         let digits = match self {
+            PreTokenizer::Pieces { .. } => return Value::Null,
             PreTokenizer::SmolLm => {
-                return json!([{"type": "Digits", "individual_digits": true}, byte_level(true)]);
+                let digits = json!({"type": "Digits", "individual_digits": true});
+                return sequence([digits, byte_level(true)]);
             }
             PreTokenizer::Llama3 => r"\p{N}{1,3}",
             PreTokenizer::Qwen2 => r"\p{N}",
@@ -55,19 +66,35 @@ impl PreTokenizer {
         ];
         let split = json!({"type": "Split", "pattern": {"Regex": pattern.concat()},
                            "behavior": "Isolated", "invert": false});
-        json!([split, byte_level(false)])
+        sequence([split, byte_level(false)])
     }
 
     fn normalizer(self) -> Value {
-        if self == PreTokenizer::Qwen2 { json!({"type": "NFC"}) } else { Value::Null }
+        match self {
+            PreTokenizer::Pieces { prefix } => pieces::normalizer(prefix),
+            PreTokenizer::Qwen2 => json!({"type": "NFC"}),
+            PreTokenizer::SmolLm | PreTokenizer::Llama3 => Value::Null,
+        }
     }
+
+    fn decoder(self) -> Value {
+        match self {
+            PreTokenizer::Pieces { prefix } => pieces::decoder(prefix),
+            _ => byte_level(true),
+        }
+    }
+}
+
+fn sequence(steps: [Value; 2]) -> Value {
+    json!({"type": "Sequence", "pretokenizers": steps})
 }
 
 fn byte_level(use_regex: bool) -> Value {
     json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex})
 }
 
-/// A complete `tokenizer.json`. The ids of `control` and `whole` are in the vocabulary.
+/// A complete `tokenizer.json`. The ids of `control`, `whole` and `unknown` are in the
+/// vocabulary.
 pub(super) fn to_json(parts: &BpeParts) -> Result<Value, TokenizerError> {
     let mut vocab = serde_json::Map::new();
     for (id, token) in parts.vocab.iter().enumerate() {
@@ -89,16 +116,18 @@ pub(super) fn to_json(parts: &BpeParts) -> Result<Value, TokenizerError> {
         ids.iter().map(token).collect::<Vec<_>>()
     };
     let added = [added(&parts.control, true), added(&parts.whole, false)].concat();
+    let pieces = matches!(parts.pre, PreTokenizer::Pieces { .. });
+    let unknown = parts.unknown.map(|id| &parts.vocab[id as usize]);
     Ok(json!({
         "version": "1.0", "truncation": null, "padding": null,
         "added_tokens": added,
         "normalizer": parts.pre.normalizer(),
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": parts.pre.steps()},
-        "post_processor": byte_level(true),
-        "decoder": byte_level(true),
-        "model": {"type": "BPE", "dropout": null, "unk_token": null,
+        "pre_tokenizer": parts.pre.pre_tokenizer(),
+        "post_processor": if pieces { Value::Null } else { byte_level(true) },
+        "decoder": parts.pre.decoder(),
+        "model": {"type": "BPE", "dropout": null, "unk_token": unknown,
                   "continuing_subword_prefix": null, "end_of_word_suffix": null,
-                  "fuse_unk": false, "byte_fallback": false,
+                  "fuse_unk": pieces, "byte_fallback": pieces,
                   "ignore_merges": parts.pre == PreTokenizer::Llama3,
                   "vocab": vocab, "merges": merges},
     }))

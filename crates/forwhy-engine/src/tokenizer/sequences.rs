@@ -11,7 +11,7 @@
 //! What a turn is: the text that the template writes behind the prompt. Where the prompt itself is
 //! rewritten by its own turn (Mistral's system text), what stands behind the last message of the prompt.
 
-use super::{ChatTokenizer, Message, Rendered, TokenizerError, ToolDefinition, Turns, unused_char};
+use super::{ChatTokenizer, Message, Rendered, TokenizerError, ToolDefinition, Turns, unused_in};
 use crate::render::RenderError;
 
 /// Why a chat cannot be trained on.
@@ -64,10 +64,9 @@ impl ChatTokenizer {
             Err(error) => return Err(error.into()),
         };
         // What a template writes behind the last end-of-turn token is never produced nor read.
-        for Rendered { ids, trained } in &mut sequences {
-            let end = trained.iter().rposition(|t| *t).map_or(ids.len(), |last| last + 1);
-            ids.truncate(end);
-            trained.truncate(end);
+        for sequence in &mut sequences {
+            let last = sequence.trained.iter().rposition(|t| *t);
+            sequence.truncate(last.map_or(sequence.ids.len(), |last| last + 1));
         }
         Ok(sequences)
     }
@@ -78,7 +77,7 @@ impl ChatTokenizer {
         tools: &[ToolDefinition],
     ) -> Result<Vec<Rendered>, TokenizerError> {
         let turns = Turns::new(messages, tools);
-        let mark = unused_char(&turns, self.template.source());
+        let mark = self.unused_char(&turns);
         let marked = turns.map_texts(&|text| self.control.mark(text, mark));
         let (mut done, mut open) = (Vec::new(), None::<Open>);
         for index in marked.assistant() {
@@ -104,6 +103,12 @@ impl ChatTokenizer {
         Ok(done)
     }
 
+    /// A character that neither the chat nor the template has.
+    pub(super) fn unused_char(&self, turns: &Turns) -> char {
+        let template = self.template.source();
+        unused_in(|c| template.contains(c) || turns.contains(c))
+    }
+
     /// What the template writes for the turn at `index` behind `prompt`; and the whole text up to its
     /// end, if that begins with the prompt.
     fn own_text(
@@ -120,7 +125,7 @@ impl ChatTokenizer {
         // The turn rewrites its own prompt: look behind the last message of that, found by a text
         // that stands nowhere else.
         let last = index.checked_sub(1).ok_or_else(lost)?;
-        let sign = unused_char(marked, self.template.source()).to_string();
+        let sign = self.unused_char(marked).to_string();
         let signed = marked.with_content(last, &sign);
         let asked = self.template.render(&signed.first(index), true)?;
         let answered = self.template.render(&signed.first(index + 1), false)?;

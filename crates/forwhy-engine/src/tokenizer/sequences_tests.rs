@@ -68,7 +68,7 @@ fn tokenizer(template: &str, control: &[&str]) -> ChatTokenizer {
     vocab.extend(["Ġ", "Ċ", "ĊĊ", "Ġa"].map(String::from));
     let merges = ["Ċ Ċ", "Ġ a"].map(String::from).to_vec();
     let (pre, template) = (PreTokenizer::SmolLm, template.into());
-    let (whole, pad, begin) = (Vec::new(), end_of_turn, None);
+    let (whole, pad, begin, unknown) = (Vec::new(), end_of_turn, None, None);
     ChatTokenizer::from_bpe(BpeParts {
         vocab,
         merges,
@@ -78,6 +78,7 @@ fn tokenizer(template: &str, control: &[&str]) -> ChatTokenizer {
         end_of_turn,
         pad,
         begin,
+        unknown,
         template,
     })
     .unwrap()

@@ -57,11 +57,10 @@ struct Tokens {
 impl Reply {
     /// The prompts, scored if log-probabilities were asked for.
     async fn read_prompts(&self) -> Result<Vec<Tokens>, Refusal> {
-        let spelling = &self.shared.spelling;
+        let tokenizer = self.shared.host.model().tokenizer();
         let mut all = Vec::new();
         for ids in &self.plan.prompts {
-            let bytes: Vec<u8> = ids.iter().flat_map(|id| spelling.bytes(*id)).copied().collect();
-            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let text = tokenizer.decode(ids);
             let rest = match self.plan.alternatives {
                 Some(alternatives) => self.read(ids, alternatives).await?,
                 None => Vec::new(),
@@ -119,8 +118,7 @@ impl Reply {
         let wanted = self.plan.alternatives?;
         let spelling = &self.shared.spelling;
         let mut lists = CompletionLogprobs::default();
-        let mut push = |id: u32, logprob: Option<f32>, top: Option<Map<String, Value>>| {
-            let token = text(spelling, id);
+        let mut push = |token: String, logprob, top: Option<Map<String, Value>>| {
             lists.text_offset.push(offset);
             offset += token.chars().count();
             lists.tokens.push(token);
@@ -128,7 +126,8 @@ impl Reply {
             lists.top_logprobs.push(top);
         };
         if let Some(first) = first {
-            push(first, None, None);
+            // As in the text: without a space that the tokenizer wrote in front.
+            push(self.shared.host.model().tokenizer().decode(&[first]), None, None);
         }
         for drawn in rest {
             let mut top = Map::new();
@@ -136,7 +135,7 @@ impl Reply {
                 // Tokens that are no whole characters may share a text; the likelier one stays.
                 top.entry(text(spelling, *id)).or_insert_with(|| (*logprob).into());
             }
-            push(drawn.id, Some(drawn.logprob), (wanted > 0).then_some(top));
+            push(text(spelling, drawn.id), Some(drawn.logprob), (wanted > 0).then_some(top));
         }
         Some(lists)
     }

@@ -126,6 +126,7 @@ pub(super) fn start(
             spelling: shared.spelling.clone(),
             format: plan.format,
             logprobs: plan.alternatives.is_some(),
+            last: order.prompt.last().copied(),
             prompt: order.prompt.clone(),
             tokens: Vec::new(),
             drawn: 0,
@@ -145,6 +146,8 @@ struct Writer {
     format: Option<CallFormat>,
     logprobs: bool,
     prompt: Arc<[u32]>,
+    /// The token before the next.
+    last: Option<u32>,
     /// Tokens that were not sent yet.
     tokens: Vec<Drawn>,
     drawn: usize,
@@ -169,7 +172,8 @@ impl Writer {
         let mut new = String::new();
         // The end token is no text.
         if end != Some(End::Token) {
-            new = self.text.push(self.spelling.bytes(drawn.id));
+            new = self.text.push(self.spelling.bytes_behind(self.last, drawn.id));
+            self.last = Some(drawn.id);
             if self.logprobs {
                 self.tokens.push(drawn);
             }

@@ -14,8 +14,11 @@ use std::time::Duration;
 use forwhy_core::chat::Message;
 use forwhy_core::model::{GenerateRequest, Model as _, Sampling};
 use forwhy_engine::host::Host;
+use forwhy_engine::local::LocalModel;
 use forwhy_engine::schedule::Limits;
+use forwhy_engine::weights;
 use forwhy_serve::openai::{ServeError, Server, Settings, Stopper};
+use forwhy_testkit::pieces_model::{FAMILIES, pieces_model_dir};
 use serde_json::{Value, json};
 
 use self::client::{Response, get, post};
@@ -46,6 +49,10 @@ impl Running {
     fn start(settings: Settings) -> Self {
         let limits = Limits { sequences: settings.sequences, ..Limits::default() };
         let host = Host::start(model::local_model(), "tiny", model::adapters(), limits).unwrap();
+        Running::with(settings, host)
+    }
+
+    fn with(settings: Settings, host: Host) -> Self {
         let server = Server::bind(settings, host).unwrap();
         let (address, stopper) = (server.address(), server.stopper());
         let thread = Some(std::thread::spawn(move || server.run()));
@@ -172,6 +179,33 @@ fn the_pieces_of_a_stream_add_up_to_the_whole_reply() {
             assert_eq!(String::from_utf8_lossy(&bytes), text);
         }
         assert_eq!(events.last().unwrap()["usage"], whole["usage"]);
+    }
+}
+
+#[test]
+fn a_sentencepiece_model_loses_and_adds_no_space_and_sends_no_half_character() {
+    for family in FAMILIES {
+        let dir = tempfile::tempdir().unwrap();
+        pieces_model_dir(dir.path(), family, 3).unwrap();
+        let model = LocalModel::load(weights::open(dir.path()).unwrap(), 1).unwrap();
+        let host = Host::start(model, "tiny", Vec::new(), Limits::default()).unwrap();
+        let server = Running::with(settings(), host);
+        // Tokens of spaces, and the bytes of a character that has no token.
+        let likely = json!({"300": 30, "243": 25, "162": 25, "155": 25, "131": 25, "423": 20});
+        for seed in 0..3 {
+            let more = json!({"seed": seed, "max_tokens": 30, "logit_bias": likely});
+            let whole = content(&server.chat(&asking("Hi", more.clone())));
+            let mut body = asking("Hi", more);
+            body["stream"] = json!(true);
+            assert_eq!(streamed(&server.chat(&body).events(), 0).0, whole, "{}", family.0);
+        }
+        let body = json!({"model": "tiny", "prompt": "The ferry", "max_tokens": 0, "echo": true,
+            "logprobs": 1});
+        let scored = server.complete(&body).json()["choices"][0].clone();
+        assert_eq!(scored["text"], "The ferry");
+        let tokens = scored["logprobs"]["tokens"].as_array().unwrap();
+        let joined: String = tokens.iter().map(|token| token.as_str().unwrap()).collect();
+        assert_eq!(joined, "The ferry");
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
 use forwhy_core::record::Row;
-use forwhy_engine::tokenizer::{ChatTokenizer, Rendered};
+use forwhy_engine::tokenizer::Rendered;
 use forwhy_engine::weights;
 use forwhy_forge::corpus::{self, Acts};
 use forwhy_train::batch;
@@ -74,7 +74,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
     let files = input(weights::open(&model::chosen(model.as_deref())?))?;
     let sequences = batch::sequences(row, &files.tokenizer);
     let sequences = input(sequences.with_context(|| format!("row {:?}", row.id)))?;
-    let masked = masked(row, &sequences, &files.tokenizer);
+    let masked = masked(row, &sequences);
     if *json {
         return print(&format!("{}\n", serde_json::to_string(&masked)?));
     }
@@ -90,14 +90,14 @@ fn choose<'a>(rows: &'a [Row], id: Option<&str>, data: &Path) -> Result<&'a Row>
     })
 }
 
-fn masked(row: &Row, sequences: &[Rendered], tokenizer: &ChatTokenizer) -> Masked {
-    let sequences: Vec<Sequence> = sequences.iter().map(|s| sequence(s, tokenizer)).collect();
+fn masked(row: &Row, sequences: &[Rendered]) -> Masked {
+    let sequences: Vec<Sequence> = sequences.iter().map(sequence).collect();
     let sum = |of: fn(&Sequence) -> usize| sequences.iter().map(of).sum();
     let (tokens, trained) = (sum(|s| s.tokens), sum(|s| s.trained));
     Masked { row: row.id.clone(), tokens, trained, sequences }
 }
 
-fn sequence(rendered: &Rendered, tokenizer: &ChatTokenizer) -> Sequence {
+fn sequence(rendered: &Rendered) -> Sequence {
     let mut pieces: Vec<Piece> = Vec::new();
     for (index, (id, trained)) in rendered.ids.iter().zip(&rendered.trained).enumerate() {
         // Nothing comes before the first token that could predict it.
@@ -107,8 +107,10 @@ fn sequence(rendered: &Rendered, tokenizer: &ChatTokenizer) -> Sequence {
             None => pieces.push(Piece { trained, text: String::new(), ids: vec![*id] }),
         }
     }
+    let mut from = 0;
     for piece in &mut pieces {
-        piece.text = tokenizer.decode(&piece.ids);
+        piece.text = rendered.text_of(from..from + piece.ids.len()).to_string();
+        from += piece.ids.len();
     }
     let trained = pieces.iter().filter(|p| p.trained).map(|p| p.ids.len()).sum();
     Sequence { tokens: rendered.ids.len(), trained, pieces }
