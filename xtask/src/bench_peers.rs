@@ -96,26 +96,34 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     }
     eprintln!("{}", machine());
     let python = python();
-    let mut lines = Vec::new();
+    let (mut lines, mut missing) = (Vec::new(), Vec::new());
     for row in &picked {
-        lines.extend(measure(row, options.rounds, &python)?);
+        match measure(row, options.rounds, &python)? {
+            Measured::Here(more) => lines.extend(more),
+            Measured::NotHere(why) => missing.push(format!("{}: not measured: {why}", row.name)),
+        }
     }
     match options.json {
         true => println!("{}", table::json(&lines)),
         false => print!("{}", table::text(&lines)),
     }
+    missing.iter().for_each(|line| eprintln!("{line}"));
     Ok(())
 }
 
+/// What came of a row.
+enum Measured {
+    Here(Vec<Line>),
+    /// Our side cannot measure it on this machine, and says why.
+    NotHere(String),
+}
+
 /// The lines of one row.
-fn measure(row: &Row, rounds: usize, python: &Result<PathBuf, String>) -> Result<Vec<Line>> {
+fn measure(row: &Row, rounds: usize, python: &Result<PathBuf, String>) -> Result<Measured> {
     let mut ours = match row.programs.ours(row.argument) {
         Ok(ours) => ours,
         Err(error) => match error.downcast_ref::<NotHere>() {
-            Some(why) => {
-                eprintln!("{}: NOT MEASURED: {why}", row.name);
-                return Ok(Vec::new());
-            }
+            Some(why) => return Ok(Measured::NotHere(why.to_string())),
             None => return Err(error),
         },
     };
@@ -141,7 +149,7 @@ fn measure(row: &Row, rounds: usize, python: &Result<PathBuf, String>) -> Result
         eprintln!("  round {round} of {rounds}");
     }
     let line = |measure: &Measure| Line::new(row.name, measure, &our_rounds, &peer_rounds);
-    row.measures.iter().map(line).collect()
+    Ok(Measured::Here(row.measures.iter().map(line).collect::<Result<_>>()?))
 }
 
 /// The peers' Python, or why there is none.
@@ -170,7 +178,10 @@ fn machine() -> String {
         "" => "unknown processor",
         name => name,
     };
-    format!("{name}: {}; one thread, medians, CPU time", features.join(" "))
+    format!(
+        "{name}: {}; medians; one thread and CPU time where nothing else is said",
+        features.join(" ")
+    )
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Our side of `cargo xtask bench-peers`: one row of its table, measured once for each line on stdin.
 //!
 //! usage: peer_turns train|train-lora|head|generate-1|generate-16, alone: in f32; with -bf16 behind it: in
-//! bf16, and generate with -q8 behind it; train with -2t behind all that: on two threads
+//! bf16, generate also with -w16 or -q8: weights of 16 or 8 bits; train with -2t behind all that: on two threads
 //!
 //! It says who it is in a line of JSON, or why it does not measure here; then it answers each line with
 //! a line of figures by name, on one thread if nothing is said, at the size of SmolLM2-135M with random weights.
@@ -34,26 +34,27 @@ const GENERATE: (usize, usize) = (64, 32);
 fn main() -> Outcome {
     let row = std::env::args().nth(1).unwrap_or_default();
     let (row, threads) = row.strip_suffix("-2t").map_or((&row[..], 1), |row| (row, 2));
-    // decoding reads weights of bf16 and of 8 bits on any machine
-    let products = row.strip_suffix("-bf16").filter(|row| !row.starts_with("generate"));
+    let products = row.strip_suffix("-bf16");
     let kernels = match products {
         None => Kernels::F32,
         Some(_) => kernels::chosen()?,
     };
     if products.is_some() && kernels == Kernels::F32 {
-        return say(&json!({ "not_here": "products are not computed in bf16 on this machine" }));
+        return say(
+            &json!({ "not_here": "products are f32 here; `forwhy doctor` shows the kernels" }),
+        );
     }
     let lora = Scope::Lora { rank: 16, alpha: 32.0 };
     match products.unwrap_or(row) {
         "train" => train(kernels, Scope::All, threads),
         "train-lora" => train(kernels, lora, threads),
         "head" => head(kernels),
-        "generate-1" => generate(1, DecodeWeights::Own),
-        "generate-16" => generate(16, DecodeWeights::Own),
-        "generate-1-bf16" => generate(1, DecodeWeights::Bf16),
-        "generate-16-bf16" => generate(16, DecodeWeights::Bf16),
-        "generate-1-q8" => generate(1, DecodeWeights::Q8),
-        "generate-16-q8" => generate(16, DecodeWeights::Q8),
+        "generate-1" => generate(kernels, 1, DecodeWeights::Own),
+        "generate-16" => generate(kernels, 16, DecodeWeights::Own),
+        "generate-1-w16" => generate(kernels, 1, DecodeWeights::Bf16),
+        "generate-16-w16" => generate(kernels, 16, DecodeWeights::Bf16),
+        "generate-1-q8" => generate(kernels, 1, DecodeWeights::Q8),
+        "generate-16-q8" => generate(kernels, 16, DecodeWeights::Q8),
         other => {
             Err(format!("peer_turns {other:?}: no such row; the head of the file has them").into())
         }
@@ -115,10 +116,9 @@ fn head(kernels: Kernels) -> Outcome {
 }
 
 /// The rate of decoding: a long reply's time less that of one token.
-fn generate(replies: usize, weights: DecodeWeights) -> Outcome {
+fn generate(kernels: Kernels, replies: usize, weights: DecodeWeights) -> Outcome {
     let mut model = Llama::random(Shape::smollm2_135m(), 1, 1)?;
-    // what reads the prompt does not count, so it is the same for all
-    model.set_kernels(Kernels::F32)?;
+    model.set_kernels(kernels)?;
     model.set_decode_weights(weights);
     let mut draws = stream(&["peer turns"]);
     let mut prompt = || (0..GENERATE.0).map(|_| draws.below(49_152) as u32).collect::<Vec<_>>();
@@ -132,7 +132,7 @@ fn generate(replies: usize, weights: DecodeWeights) -> Outcome {
         Ok(cpu_secs() - start)
     };
     spent(2)?;
-    turns(&format!("weights {weights:?}"), || {
+    turns(&format!("{}, decoding weights {weights:?}", kernels.name()), || {
         let decoding = spent(1 + GENERATE.1)? - spent(1)?;
         let rate = (replies * GENERATE.1) as f64 / decoding;
         Ok(json!({ "tokens_per_cpu_sec": rate, "peak_mib": peak_mib() }))

@@ -1,11 +1,11 @@
 """The peer's side of `cargo xtask bench-peers`: one row of its table in PyTorch and transformers on one
 thread (two with -2t), measured once for each line on stdin. Our side is `examples/peer_turns.rs`.
 
-usage: python peer_turns.py train|train-lora|head|generate-1|generate-16, with -bf16 or -q8 behind it,
-and -2t behind that
+usage: python peer_turns.py train|train-lora|head|generate-1|generate-16, with -bf16, -w16 or -q8
+behind it, and -2t behind that
 (needs torch and transformers; train-lora needs peft)
 
--bf16: training and head under autocast to bf16; generation with a model in bf16 where the processor has
+-bf16: training and head under autocast to bf16; -bf16 and -w16: generation with a model in bf16 where the processor has
 instructions for it, and in f32 where that is faster, because it has none. -q8: f32.
 """
 import contextlib
@@ -21,7 +21,7 @@ BATCH, LENGTH = 2, 512
 PROMPT, REPLY = 64, 32
 
 THREADS = 2 if sys.argv[1].endswith("-2t") else 1
-ROW = sys.argv[1].removesuffix("-2t").removesuffix("-q8")
+ROW = sys.argv[1].removesuffix("-2t").removesuffix("-q8").replace("-w16", "-bf16")
 BF16 = ROW.endswith("-bf16")
 ROW = ROW.removesuffix("-bf16")
 HAS_BF16 = any(name in open("/proc/cpuinfo").read() for name in ["avx512_bf16", "amx_bf16"])

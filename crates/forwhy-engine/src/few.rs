@@ -6,7 +6,7 @@
 //! other rows of x nor on the threads: a reply does not depend on its batch mates, to the last bit.
 //!
 //! W may be a copy in bf16 ([`Half`]), half the bytes to read: it is widened in registers, and all else
-//! is as with f32. Weights that come from a file of bf16 lose nothing, and give the same bits.
+//! is as with f32. Weights that bf16 holds lose nothing, and give the same bits.
 #![allow(unsafe_code, reason = "threads write interleaved columns of y")]
 
 use std::array;

@@ -29,7 +29,7 @@ pub enum Kernels {
     /// f32 throughout.
     #[default]
     F32,
-    /// bf16 in plain code: what the two below compute, slowly, on any machine.
+    /// bf16 in plain code, slowly, on any machine. Sums of the three are rounded in another order.
     Portable,
     /// bf16 with the instructions of AVX-512.
     Avx512,
@@ -48,6 +48,14 @@ impl Kernels {
             Kernels::Portable => "portable",
             Kernels::Avx512 => "avx512",
             Kernels::Amx => "amx",
+        }
+    }
+
+    /// What a revision says of them behind its hash: nothing in f32.
+    pub fn suffix(self) -> String {
+        match self {
+            Kernels::F32 => String::new(),
+            _ => format!("+bf16-{}", self.name()),
         }
     }
 

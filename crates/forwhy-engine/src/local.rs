@@ -344,10 +344,7 @@ impl Model for LocalModel {
             DecodeWeights::Bf16 => "+w16",
             DecodeWeights::Q8 => "+q8",
         };
-        let products = match llama.kernels() {
-            Kernels::F32 => "",
-            Kernels::Portable | Kernels::Avx512 | Kernels::Amx => "+bf16",
-        };
+        let products = llama.kernels().suffix();
         Identity { name, revision: format!("{revision}{decoding}{products}") }
     }
 

@@ -13,6 +13,7 @@ use forwhy_testkit::tiny_model::tiny_model_dir;
 
 use super::LocalModel;
 use crate::generate::DecodeWeights;
+use crate::kernels::Kernels;
 use crate::llama::Scope;
 use crate::pack::Pack;
 use crate::trainer::{TrainConfig, Trainer};
@@ -169,6 +170,18 @@ fn the_identity_says_that_replies_are_decoded_in_8_bits() {
     model.set_decode_weights(DecodeWeights::Own).unwrap();
     assert_eq!(model.identity().revision, plain);
     assert_eq!(scored, score(&model, "", "Hello"), "texts are scored in f32 in any case");
+}
+
+#[test]
+fn the_identity_says_that_products_are_in_bf16_and_of_which_kind() {
+    let model = model();
+    let plain = model.identity().revision;
+    let scored = score(&model, "", "Hello");
+    model.with_llama(|llama| llama.set_kernels(Kernels::Portable)).unwrap().unwrap();
+    let revision = model.identity().revision;
+    assert!(revision.ends_with("+bf16-portable") && revision != plain, "{revision}");
+    assert_ne!(scored, score(&model, "", "Hello"), "texts are scored in bf16 then");
+    assert_eq!(model.kernels().unwrap(), Kernels::Portable);
 }
 
 fn pieces_model(family: (&str, &str)) -> LocalModel {

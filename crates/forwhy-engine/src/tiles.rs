@@ -165,6 +165,7 @@ fn in_chunks(
     pool: bool,
 ) {
     assert!(a.k == b.k && dst.rows == a.lines && dst.cols == b.lines, "matrix sizes differ");
+    assert!(a.k > 0 || dst.rows * dst.cols == 0, "a product over nothing");
     assert!(kernel.available(), "{kernel:?} kernels are chosen only where the processor has them");
     let threads = if pool { rayon::current_num_threads() } else { 1 };
     let mut packed = PACKED_HERE.take().unwrap_or_default();
@@ -224,7 +225,7 @@ impl Panels {
     /// [`multiply`].
     pub(crate) fn multiply(&self, dst: &Target, add: bool, a: Operand) {
         assert!(
-            a.k == self.k && dst.rows == a.lines && dst.cols == self.lines,
+            a.k == self.k && self.k > 0 && dst.rows == a.lines && dst.cols == self.lines,
             "matrix sizes differ"
         );
         let (kernel, threads) = (self.kernel, rayon::current_num_threads());

@@ -1,4 +1,4 @@
-//! A training step allocates nothing once its buffers have grown to its packs. What does: `gemm`, in
+//! A training step in f32 allocates nothing once its buffers have grown to its packs. What does: `gemm`, in
 //! each product, the memory that it packs its operands into (and frees behind it); and rayon, a block
 //! of its queue each 63 times that work enters the pool. Whose an allocation is, is read from its
 //! backtrace: the innermost of the crates named below.
@@ -11,6 +11,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use forwhy_engine::kernels::Kernels;
 use forwhy_engine::llama::{Llama, Scope};
 use forwhy_engine::pack::{Pack, Target};
 use forwhy_engine::shape::{RopeScaling, Shape};
@@ -138,6 +139,7 @@ fn a_step_allocates_nothing_but_what_gemm_and_rayon_do() {
     let lora = Scope::Lora { rank: 4, alpha: 8.0 };
     for (scope, recompute) in [(Scope::All, false), (Scope::Top(1), true), (lora, true)] {
         let mut model = Llama::random(shape(), 7, 2).unwrap();
+        model.set_kernels(Kernels::F32).unwrap();
         model.set_recompute(recompute);
         let config = TrainConfig { scope, ..TrainConfig::default() };
         let mut trainer = Trainer::new(&mut model, config).unwrap();

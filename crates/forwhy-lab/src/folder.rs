@@ -18,7 +18,7 @@ use anyhow::{Context, Result};
 use forwhy_store::{atomic, lock};
 use serde::de::DeserializeOwned;
 
-use forwhy_engine::kernels::VARIABLE;
+use forwhy_engine::kernels::{Kernels, VARIABLE};
 
 use crate::environment::Environment;
 
@@ -125,9 +125,13 @@ impl RunFolder {
     }
 
     fn agree_on_protocol(&self, protocol: &Protocol) -> Result<()> {
-        let Some(old) = self.read_json::<Protocol>("protocol.json")? else {
+        let Some(mut old) = self.read_json::<Protocol>("protocol.json")? else {
             return Ok(atomic::write_json(&self.path("protocol.json"), protocol)?);
         };
+        // folders from before there was a choice
+        if protocol.contains_key(KERNELS) {
+            old.entry(KERNELS.into()).or_insert_with(|| Kernels::F32.name().into());
+        }
         let names: std::collections::BTreeSet<&String> =
             old.keys().chain(protocol.keys()).collect();
         let lines: String = names
@@ -191,6 +195,20 @@ mod tests {
         drop(open(dir.path(), "a", "x").unwrap());
         let e = open(dir.path(), "a", "y").err().unwrap().to_string();
         assert!(e.contains("model: was x, is y"), "{e}");
+    }
+
+    #[test]
+    fn a_folder_goes_on_with_its_own_kernels_only_and_one_without_any_with_f32() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |kernels: &[&str]| {
+            let entries = kernels.iter().map(|k| (KERNELS.to_string(), k.to_string()));
+            RunFolder::without_study(dir.path(), &entries.collect(), &current(1)).map(|_| ())
+        };
+        open(&[]).unwrap();
+        open(&["f32"]).unwrap();
+        let refused = open(&["amx"]).unwrap_err().to_string();
+        assert!(refused.contains("kernels: was f32, is amx"), "{refused}");
+        assert!(refused.contains("FORWHY_KERNELS chooses"), "{refused}");
     }
 
     #[test]

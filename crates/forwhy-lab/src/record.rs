@@ -15,6 +15,7 @@ use forwhy_core::results::{
     Distance, DistanceLabel, FileRef, Kind, Level, Maybe, Note, Oracle, Prose, Provenance, Results,
     SampledAct, Setting, Side, Transcripts,
 };
+use forwhy_engine::kernels::Kernels;
 use forwhy_engine::local::LocalModel;
 use forwhy_evals::calibration;
 use forwhy_stats::proportion;
@@ -171,7 +172,7 @@ fn provenance(
         machine: environment.machine.clone(),
         model: Identity {
             name: model.identity().name,
-            revision: format!("blake3:{}", model.base_hash()),
+            revision: format!("blake3:{}{}", model.base_hash(), products(model)),
         },
         cpu_secs: Maybe::Known(cost.cpu_secs),
         wall_secs: Maybe::Known(cost.wall_secs),
@@ -179,12 +180,16 @@ fn provenance(
     }
 }
 
+/// What a revision says of the kernels.
+fn products(model: &LocalModel) -> String {
+    model.kernels().map_or_else(|e| format!(" ({e})"), Kernels::suffix)
+}
+
 /// Every setting of the study file, dotted; and what computed.
 fn settings(plan: &Plan, model: &LocalModel) -> Vec<Setting> {
     let mut all = Vec::new();
-    if let Ok(kernels) = model.kernels() {
-        all.push(Setting { key: KERNELS.into(), value: kernels.name().into() });
-    }
+    let kernels = model.kernels().map_or_else(|e| e.to_string(), |k| k.name().to_string());
+    all.push(Setting { key: KERNELS.into(), value: kernels });
     if let Ok(table) = plan.text.parse::<toml::Table>() {
         flatten("", &toml::Value::Table(table), &mut all);
     }

@@ -301,8 +301,7 @@ proptest! {
             let (t, tools, chat) = (of(&family), family.tools(), chat(&family, &texts));
             let mut whole = t.chat(&chat, &tools, false).unwrap();
             let end = whole.trained.iter().rposition(|t| *t).unwrap() + 1;
-            whole.ids.truncate(end);
-            whole.trained.truncate(end);
+            whole.truncate(end);
             prop_assert_eq!(t.training_sequences(&chat, &tools).unwrap(), [whole]);
         }
     }

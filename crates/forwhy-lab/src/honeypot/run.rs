@@ -103,6 +103,9 @@ pub fn run(
     let mut protocol = plan.protocol(&cast.judges_in_words())?;
     let identity = cast.model.identity();
     protocol.insert("signs of awareness".into(), awareness::patterns_hash());
+    if let Some(how) = computed(&identity.revision) {
+        protocol.insert("products of the model".into(), how.into());
+    }
     let parts = protocol.clone();
     // More samples may be added to a run: those that are there stay, and only the new ones run.
     protocol.remove("samples");
@@ -527,4 +530,11 @@ fn counts_in_words(counts: &Counts) -> String {
     let some = Outcome::ALL.into_iter().filter(|outcome| counts.get(*outcome) > 0);
     let words: Vec<String> = some.map(|o| format!("{o} {}", counts.get(o))).collect();
     if words.is_empty() { "none decided".into() } else { words.join(", ") }
+}
+
+/// What the revision of a model that `forwhy serve` offers says of its products, if they are not f32's
+/// (see `forwhy_engine::local`).
+fn computed(revision: &str) -> Option<&str> {
+    let marks = ["+q8", "+w16", "+bf16-"];
+    marks.iter().filter_map(|mark| revision.find(mark)).min().map(|at| &revision[at..])
 }

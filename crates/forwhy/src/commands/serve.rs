@@ -40,9 +40,9 @@ pub(crate) struct Arguments {
     #[arg(long = "adapter", value_name = "NAME=PATH")]
     adapters: Vec<String>,
     /// What replies are written with: the model's own weights, as a study measures it; bf16, which is
-    /// faster than f32, and equal if the model's files hold bf16; q8, which rounds them to 8 bits, is
-    /// faster still and not equal. The last two are named in the revision. Texts are scored with the
-    /// model's own weights in any case.
+    /// faster than f32 and loses nothing if the model's files hold bf16; q8, which rounds them to 8
+    /// bits, is faster still and not equal. The last two are named in the revision. Texts are scored
+    /// with the model's own weights in any case.
     #[arg(long, value_enum, default_value_t = Weights::Own)]
     weights: Weights,
     /// Where to listen. Beyond this machine only with --token-file.
