@@ -6,22 +6,15 @@
 
 mod attend;
 mod cache;
-mod eight;
-
-use std::collections::BTreeMap;
 
 use self::attend::attend;
 pub(crate) use self::cache::Cache;
-use self::eight::Eight;
-use crate::few::Half;
-use crate::generate::DecodeWeights;
-use crate::linear::Linear;
+use crate::decode_weights::{Converted, Products};
 use crate::llama::Llama;
-use crate::llama::plan::{Plan, add_bias};
+use crate::llama::plan::add_bias;
 use crate::ops::rope::Turn;
 use crate::ops::{norm, rope, swiglu};
 use crate::profile::{Part, span};
-use crate::tiles::Panels;
 
 /// A sequence in the middle of being written.
 pub(crate) struct Cursor<'a> {
@@ -35,70 +28,11 @@ pub(crate) struct Cursor<'a> {
     pub(crate) own: &'a mut Cache,
 }
 
-/// The weights that the linear layers of a step read.
-#[derive(Clone, Copy)]
-enum Products<'a> {
-    F32(&'a [f32]),
-    Tiles(&'a Tiles),
-    Bf16(&'a Half),
-    Q8(&'a Eight),
-}
-
-/// The linear layers in panels of tiles, by their place in the flat buffer.
-type Tiles = BTreeMap<usize, Panels>;
-
-/// The weights of decoding steps, made of the model's own.
-pub(crate) enum Converted {
-    Tiles(Tiles),
-    Bf16(Half),
-    Q8(Eight),
-}
-
-impl Converted {
-    /// None where the model's own are used as they are.
-    pub(crate) fn new(weights: DecodeWeights, plan: &Plan, w: &[f32]) -> Option<Self> {
-        match weights {
-            DecodeWeights::Own => {
-                let panels = plan.linears().map(|layer| Some((layer.at, layer.panels(w)?)));
-                Some(Converted::Tiles(panels.collect::<Option<Tiles>>()?))
-            }
-            DecodeWeights::Bf16 => Some(Converted::Bf16(Half::new(w))),
-            DecodeWeights::Q8 => Some(Converted::Q8(Eight::new(plan, w))),
-        }
-    }
-
-    /// Bytes of memory.
-    pub(crate) fn bytes(&self) -> usize {
-        match self {
-            Converted::Tiles(tiles) => tiles.values().map(Panels::bytes).sum(),
-            Converted::Bf16(half) => half.bytes(),
-            Converted::Q8(eight) => eight.bytes(),
-        }
-    }
-}
-
-impl Products<'_> {
-    /// y[r,out] = x[r,inp] W^T, or y += it.
-    fn fwd(self, layer: Linear, x: &[f32], y: &mut [f32], add: bool) {
-        match self {
-            Products::F32(w) => layer.fwd_few(w, x, y, add),
-            Products::Tiles(tiles) => layer.fwd_panels(&tiles[&layer.at], x, y, add),
-            Products::Bf16(half) => layer.fwd_few_half(half, x, y, add),
-            Products::Q8(eight) => eight.of(layer).fwd(x, y, add),
-        }
-    }
-}
-
 /// Logits[b,v] of the next token of each sequence; the caches grow by one row.
 pub(crate) fn step(model: &mut Llama, cursors: &mut [Cursor]) -> Vec<f32> {
     model.ready_decode_weights();
     let Llama { shape, plan, weights: w, table, converted, .. } = model;
-    let products = match converted {
-        None => Products::F32(w),
-        Some(Converted::Tiles(tiles)) => Products::Tiles(tiles),
-        Some(Converted::Bf16(half)) => Products::Bf16(half),
-        Some(Converted::Q8(eight)) => Products::Q8(eight),
-    };
+    let products = converted.as_ref().map_or(Products::F32(w), Converted::products);
     let (b, h) = (cursors.len(), shape.hidden);
     let positions: Vec<u32> = cursors.iter().map(|c| c.position).collect();
     table.reach(positions.iter().max().map_or(0, |p| *p as usize + 1));

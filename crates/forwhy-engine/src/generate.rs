@@ -12,6 +12,7 @@ use forwhy_core::seed::Stream;
 use rayon::prelude::*;
 
 use crate::decode::{self, Cache, Cursor};
+pub use crate::decode_weights::DecodeWeights;
 use crate::error::EngineError;
 use crate::llama::Llama;
 use crate::pack::Pack;
@@ -21,24 +22,6 @@ use crate::tree::Tree;
 
 /// Rows of prompts computed in one pass.
 const PREFILL_ROWS: usize = 4096;
-
-/// What a decoding step multiplies with. Prompts are read, and texts are scored, with the model's own
-/// weights whatever is set here. What is not the model's own as it stands is a copy, made anew at the
-/// first step after the weights have changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DecodeWeights {
-    /// The model's own weights, computed with as everywhere: in f32, or in bf16 where
-    /// [`crate::kernels`] says so (then packed, with half the bytes of f32 beside it).
-    #[default]
-    Own,
-    /// All weights rounded to bf16, everything else in f32: nothing is lost of weights that come from
-    /// files of bf16 (replies then have the bits of f32), but adapters that are merged in are rounded.
-    /// Half the bytes of f32, beside it.
-    Bf16,
-    /// The linear layers rounded to 8 bits, 128 weights a scale, and their inputs to 16 bits: close
-    /// to f32, not equal. About a quarter of the bytes of f32, beside it.
-    Q8,
-}
 
 /// One reply to write.
 #[derive(Clone, Debug)]

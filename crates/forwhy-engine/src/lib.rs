@@ -36,6 +36,7 @@ pub mod weights;
 
 mod attention;
 mod decode;
+mod decode_weights;
 mod few;
 mod linear;
 mod lora;

@@ -148,11 +148,11 @@ impl RunFolder {
         Err(Refused(format!(
             "what the numbers depend on has changed since {root} was made:\n{lines}\
              Numbers of two protocols are never mixed: use another folder with --folder, \
-             or put back {what}.",
+             or {what}.",
             root = self.root.display(),
             what = match old.get(KERNELS) == protocol.get(KERNELS) {
-                true => "the old files".to_string(),
-                false => format!("what was there ({VARIABLE} chooses the kernels)"),
+                true => "put the old files back".to_string(),
+                false => format!("go on with the old ones ({VARIABLE} chooses the kernels)"),
             },
         ))
         .into())

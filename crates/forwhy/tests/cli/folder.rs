@@ -1,12 +1,13 @@
 //! The run folder: changed inputs, damaged records, two processes.
 
 use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
 
 use forwhy_store::atomic;
 use forwhy_store::lock::{Holder, host};
 use forwhy_testkit::micro_study::UNITS;
 
-use crate::micro::{Micro, changed_at, lines, reference, results_in, wait};
+use crate::micro::{Micro, RUN, changed_at, lines, reference, results_in, wait};
 
 const ACTS: &str = "run/units/advice-600-s0/acts.jsonl";
 const MARGINS: &str = "run/units/advice-600-s0/margins.jsonl";
@@ -175,4 +176,30 @@ fn fault_8_more_seeds_go_into_a_new_folder() {
     for unit in UNITS {
         assert!(micro.path(&format!("run/units/{unit}/measures.json")).exists(), "{unit}");
     }
+}
+
+#[test]
+fn fault_7_a_run_in_bf16_names_its_kernels_and_goes_on_with_no_others() {
+    let micro = Micro::new();
+    let run = |kernels: &str| {
+        wait(
+            micro
+                .command(&RUN)
+                .env("FORWHY_KERNELS", kernels)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap(),
+        )
+    };
+    run("portable").ends(0);
+    let provenance = micro.results()["provenance"].clone();
+    let revision = provenance["model"]["revision"].as_str().unwrap();
+    assert!(revision.ends_with("+bf16-portable"), "{revision}");
+    let kernels = serde_json::json!({"key": "kernels", "value": "portable"});
+    assert!(provenance["settings"].as_array().unwrap().contains(&kernels), "{provenance}");
+    let refused = run("f32").ends(2).err;
+    assert!(refused.contains("kernels: was portable, is f32"), "{refused}");
+    assert!(refused.contains("FORWHY_KERNELS chooses the kernels"), "{refused}");
+    run("portable").ends(0);
 }
