@@ -538,3 +538,16 @@ fn computed(revision: &str) -> Option<&str> {
     let marks = ["+q8", "+w16", "+bf16-"];
     marks.iter().filter_map(|mark| revision.find(mark)).min().map(|at| &revision[at..])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::computed;
+
+    #[test]
+    fn a_revision_says_how_its_products_are_computed_or_nothing() {
+        assert_eq!(computed("blake3:00+q8+bf16-amx"), Some("+q8+bf16-amx"));
+        assert_eq!(computed("weights:00+bf16-avx512"), Some("+bf16-avx512"));
+        assert_eq!(computed("declared:r1+2"), None);
+        assert_eq!(computed("blake3:00"), None);
+    }
+}
